@@ -1,0 +1,48 @@
+"""What a front end asks of a model, in tokens and numbers."""
+
+import math
+from array import array
+from dataclasses import dataclass, field
+
+from aruntime.queue.records import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. The defaults draw from the model's own distribution; temperature 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    top_k: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: `n` sequences for each of its `prompts`.
+
+    Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
+    `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none.
+    """
+
+    request_id: str
+    prompts: list["array[int]"]  # int32 token ids, none empty
+    max_tokens: int
+    arrived_s: float
+    n: int = 1
+    deadline_s: float = math.inf
+    sampling: Sampling = field(default_factory=Sampling)
+    priority: Priority = Priority.STANDARD
+    tenant: int = 0
+
+    @property
+    def choices(self) -> int:
+        """How many sequences this request is."""
+        return len(self.prompts) * self.n
