@@ -1,0 +1,98 @@
+"""What `model.toml` and `version.toml` may say. An unknown key is refused, so a misspelt limit never goes unnoticed."""
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aruntime.wire.control import Precision
+
+_TOML_BYTES_MAX = 64 * 1024
+
+
+class VersionRefused(ValueError):
+    """A model version cannot be served; the message says why, in words for its owner."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Limits(_Settings):
+    """What one replica of a model takes. A value that is not given here is the server's."""
+
+    sequences_max: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Sequences that share a step."""
+    waiting_max: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Sequences that wait for their first step; one more is answered 503."""
+    step_tokens_max: Annotated[int, Field(ge=16, le=65_536)] = 512
+    """Tokens that one step computes, over all its sequences."""
+    cache_bytes: Annotated[int, Field(ge=1 << 20, lt=1 << 48)] | None = None
+    """Keys and values."""
+    block_tokens: Literal[8, 16, 32, 64] = 16
+    """Tokens of one block of the cache."""
+
+
+class ModelSettings(_Settings):
+    """`model.toml`: what holds for every version of a model."""
+
+    limits: Limits = Limits()
+
+
+class Provenance(_Settings):
+    """Where a version came from."""
+
+    source: Annotated[str, Field(max_length=500)]
+    published: datetime
+
+
+class VersionSettings(_Settings):
+    """`version.toml`: what one version needs."""
+
+    engine: Literal["decoder"] = "decoder"
+    precision: Precision = "checkpoint"
+    """What weights are held in."""
+    cache_precision: Precision = "checkpoint"
+    """What keys and values are held in."""
+    target: Literal["any", "cpu", "cuda"] = "any"
+    """The hardware that it was built for."""
+    provenance: Provenance
+
+    @property
+    def created_s(self) -> int:
+        """When it was published, seconds since 1970."""
+        return max(0, int(self.provenance.published.timestamp()))
+
+    def to_toml(self) -> str:
+        """The text of `version.toml`."""
+        published = self.provenance.published.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        source = "".join(c if c.isprintable() and c not in '\\"' else "?" for c in self.provenance.source)
+        return (
+            f'engine = "{self.engine}"\n'
+            f'precision = "{self.precision}"\n'
+            f'cache_precision = "{self.cache_precision}"\n'
+            f'target = "{self.target}"\n\n'
+            f'[provenance]\nsource = "{source}"\npublished = {published}\n'
+        )
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def read_settings(path: Path, kind: type[S]) -> S:
+    """Read a TOML file as `kind`. VersionRefused names the file and the first wrong key."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_TOML_BYTES_MAX + 1)
+        if len(text) > _TOML_BYTES_MAX:
+            raise VersionRefused(f"{path.name} is longer than {_TOML_BYTES_MAX} bytes")
+        return kind.model_validate(tomllib.loads(text.decode()))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise VersionRefused(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise VersionRefused(f"{path.name} is not TOML: {error}") from None
+    except OSError as error:
+        raise VersionRefused(f"{path.name} cannot be read: {error.strerror}") from None
