@@ -5,6 +5,7 @@ two front ends that both see one free place are both let in here, and the later 
 """
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -84,10 +85,8 @@ class Door:
         return ticket
 
     def _on_bell(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        except BlockingIOError:
-            pass
         self._pump()
 
     def _pump(self) -> None:

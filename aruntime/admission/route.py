@@ -150,4 +150,3 @@ class Route:
         self._cancels.pop(slot, None)
         self.table.add(self._row, Column.IN_FLIGHT, -1)
         self.table.add(self._row, Column.ENDED, 1)
-

@@ -1,0 +1,252 @@
+"""The door over a real channel and table: the test plays the engine's end of the rings."""
+
+import asyncio
+import math
+import os
+import random
+import time
+from array import array
+from collections.abc import Iterator
+
+import pytest
+
+from aruntime.admission.ask import Ask, Sampling
+from aruntime.admission.door import Door
+from aruntime.admission.route import Route, RouteLimits
+from aruntime.admission.ticket import Output, Ticket
+from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloaded
+from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
+from aruntime.queue.columns import Column
+from aruntime.queue.records import FinishReason
+from aruntime.queue.table import Table, create_table
+
+FRONT_END = 3
+
+
+class Engine:
+    """The other end of the rings."""
+
+    def __init__(self, channel: EngineChannel) -> None:
+        self.channel = channel
+        self.submitted: list[tuple[int, int]] = []  # (slot, generation) in the order of their coming
+        self.cancelled: list[tuple[int, int]] = []
+
+    def read(self) -> None:
+        while (message := self.channel.receive()) is not None:
+            kind, slot, generation = message[:3]
+            (self.submitted if kind == "submit" else self.cancelled).append((slot, generation))
+
+    def say(
+        self, slot: int, generation: int, token: int, finish: FinishReason = FinishReason.NONE, index: int = 0
+    ) -> None:
+        assert self.channel.send([(slot, generation, token, index, finish, 0, 0.0)]) == 1
+        self.channel.ring_bell()
+
+
+class House:
+    """A door with one route, and the engine behind it."""
+
+    def __init__(self, sequences_max: int = 2, waiting_max: int = 2, submit_cells: int = 256) -> None:
+        self.fds = [create_channel(1, submit_cells, 256), create_bell(), create_bell(), create_table(64, len(Column))]
+        channel, engine_bell, bell, table = self.fds
+        self.table = Table(table)
+        self.door = Door(bell, time.monotonic, random.Random(1))
+        self.engine = Engine(EngineChannel(channel, bell, 1))
+        limits = RouteLimits(sequences_max, waiting_max, context_max=100, vocab=50)
+        self.route = Route(7, FRONT_END, FrontEndChannel(channel, engine_bell, 1), self.table, limits)
+        self.door.attach(self.route)
+
+    def admit(self, **changes: object) -> Ticket:
+        words: dict[str, object] = {
+            "request_id": "r1",
+            "prompts": [array("i", [1, 2, 3])],
+            "max_tokens": 8,
+            "arrived_s": time.monotonic(),
+        }
+        ticket = self.door.admit(self.route, Ask(**{**words, **changes}))  # type: ignore[arg-type]
+        self.engine.read()
+        return ticket
+
+
+@pytest.fixture
+async def house() -> "AsyncHouse":
+    made = House()
+    made.door.open()
+    yield made
+    made.door.close()
+    for fd in made.fds:
+        os.close(fd)
+
+
+AsyncHouse = Iterator[House]
+
+
+async def rest(ticket: Ticket) -> list[Output]:
+    return [output async for output in ticket]
+
+
+async def test_a_ticket_gives_every_token_and_then_the_end(house: House) -> None:
+    ticket = house.admit()
+    (slot,) = house.engine.submitted
+    house.engine.say(*slot, 11)
+    house.engine.say(*slot, 12, FinishReason.LENGTH, index=1)
+    outputs = await rest(ticket)
+    assert [token for output in outputs for token in output.token_ids] == [11, 12]
+    assert outputs[-1].finish is FinishReason.LENGTH
+
+
+async def test_a_token_wakes_a_ticket_that_already_waits(house: House) -> None:
+    ticket = house.admit()
+    waiting = asyncio.ensure_future(anext(ticket))
+    await asyncio.sleep(0.01)
+    house.engine.say(*house.engine.submitted[0], 5)
+    assert (await asyncio.wait_for(waiting, 1)).token_ids == [5]
+
+
+async def test_each_choice_is_a_sequence_and_they_may_interleave(house: House) -> None:
+    ticket = house.admit(n=2)
+    first, second = house.engine.submitted
+    house.engine.say(*second, 9, FinishReason.STOP)
+    house.engine.say(*first, 8, FinishReason.STOP)
+    assert {output.choice: output.token_ids for output in await rest(ticket)} == {0: [8], 1: [9]}
+
+
+async def test_a_full_house_is_refused_at_once_and_has_room_again_when_a_sequence_ends(house: House) -> None:
+    for _ in range(4):
+        house.admit()
+    with pytest.raises(Overloaded) as refusal:
+        house.admit()
+    assert refusal.value.retry_after_s is not None
+    assert refusal.value.retry_after_s >= 1
+    house.engine.say(*house.engine.submitted[0], -1, FinishReason.CANCELLED)
+    await asyncio.sleep(0.05)
+    house.admit()
+
+
+async def test_sequences_of_other_front_ends_count(house: House) -> None:
+    house.table.set(FRONT_END + 1, Column.IN_FLIGHT, 4)
+    with pytest.raises(Overloaded):
+        house.admit()
+
+
+async def test_more_choices_than_room_submits_none(house: House) -> None:
+    with pytest.raises(Overloaded):
+        house.admit(n=5)
+    assert house.engine.submitted == []
+    assert house.table.sum(Column.IN_FLIGHT) == 0
+
+
+async def test_a_submit_ring_without_room_is_overload_and_takes_back_what_was_sent() -> None:
+    house = House(sequences_max=100, submit_cells=16)
+    house.door.open()
+    with pytest.raises(Overloaded):
+        house.admit(prompts=[array("i", range(40))] * 8)
+    house.engine.read()
+    for slot in house.engine.submitted:
+        house.engine.say(*slot, -1, FinishReason.CANCELLED)
+    await asyncio.sleep(0.05)
+    house.engine.read()
+    assert set(house.engine.cancelled) <= set(house.engine.submitted)
+    assert house.table.sum(Column.IN_FLIGHT) == 0
+    house.door.close()
+
+
+async def test_closing_a_ticket_cancels_its_sequences(house: House) -> None:
+    async with house.admit(n=2):
+        pass
+    house.engine.read()
+    assert house.engine.cancelled == house.engine.submitted
+
+
+async def test_a_cancelled_choice_is_silent_while_the_other_goes_on(house: House) -> None:
+    ticket = house.admit(n=2)
+    first, second = house.engine.submitted
+    ticket.cancel_choice(0)
+    house.engine.say(*first, 4)
+    house.engine.say(*second, 5, FinishReason.STOP)
+    assert [(output.choice, output.token_ids) for output in await rest(ticket)] == [(1, [5])]
+
+
+async def test_a_late_record_cannot_name_the_next_request_in_the_slot(house: House) -> None:
+    house.admit().close()
+    (old,) = house.engine.submitted
+    house.engine.say(*old, -1, FinishReason.CANCELLED)
+    await asyncio.sleep(0.05)
+    ticket = house.admit()
+    new = house.engine.submitted[-1]
+    assert new[0] == old[0]
+    house.engine.say(*old, 13)
+    house.engine.say(*new, 14, FinishReason.STOP)
+    assert [output.token_ids for output in await rest(ticket)] == [[14]]
+    assert house.table.get(FRONT_END, Column.STALE) == 1
+
+
+@pytest.mark.parametrize(
+    ("finish", "error"),
+    [
+        (FinishReason.DEADLINE, DeadlineExceeded),
+        (FinishReason.MODEL_ERROR, ModelError),
+        (FinishReason.OVERLOADED, Overloaded),
+        (FinishReason.DRAINING, Draining),
+    ],
+)
+async def test_a_bad_end_is_an_error_after_the_tokens_before_it(
+    house: House, finish: FinishReason, error: type[Exception]
+) -> None:
+    ticket = house.admit()
+    house.engine.say(*house.engine.submitted[0], 6)
+    house.engine.say(*house.engine.submitted[0], -1, finish, index=1)
+    assert (await anext(ticket)).token_ids == [6]
+    with pytest.raises(error):
+        await anext(ticket)
+
+
+async def test_a_deadline_passes_even_when_the_engine_is_silent(house: House) -> None:
+    ticket = house.admit(deadline_s=time.monotonic() + 0.05)
+    with pytest.raises(DeadlineExceeded):
+        await asyncio.wait_for(anext(ticket), 1)
+    house.engine.read()
+    assert house.engine.cancelled == house.engine.submitted
+
+
+async def test_a_deadline_in_the_past_is_refused_at_the_door(house: House) -> None:
+    with pytest.raises(DeadlineExceeded):
+        house.admit(deadline_s=time.monotonic() - 1)
+    assert house.engine.submitted == []
+
+
+async def test_a_lost_replica_ends_its_requests_with_an_error(house: House) -> None:
+    ticket = house.admit()
+    house.door.detach(7, "the engine died")
+    with pytest.raises(ModelError, match="the engine died"):
+        await anext(ticket)
+
+
+async def test_a_draining_door_refuses_new_work_and_finishes_the_old(house: House) -> None:
+    ticket = house.admit()
+    house.door.draining = True
+    with pytest.raises(Draining):
+        house.admit()
+    house.engine.say(*house.engine.submitted[0], 3, FinishReason.STOP)
+    assert [output.token_ids for output in await rest(ticket)] == [[3]]
+
+
+async def test_cancels_that_find_the_ring_full_are_sent_later() -> None:
+    house = House(sequences_max=100, submit_cells=16)
+    house.door.open()
+    tickets = [house.door.admit(house.route, Ask("r", [array("i", [1])], 8, time.monotonic())) for _ in range(2)]
+    while house.route._channel.submit_cells_free >= 1:
+        house.route._channel.try_cancel(99, 99)
+    for ticket in tickets:
+        ticket.close()
+    house.engine.read()
+    await asyncio.sleep(0.1)
+    house.engine.read()
+    assert {slot for slot in house.engine.cancelled if slot != (99, 99)} == set(house.engine.submitted)
+    house.door.close()
+
+
+async def test_seeds_differ_by_choice_and_follow_the_request(house: House) -> None:
+    sampling = Sampling(seed=41)
+    assert Ask("r", [array("i", [1])], 1, 0.0, n=3, sampling=sampling).choices == 3
+    assert Ask("r", [array("i", [1])], 1, 0.0).deadline_s == math.inf
