@@ -1,0 +1,87 @@
+"""The C++ scheduler, for code that drives it without the GIL."""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libcpp cimport bool
+from libcpp.memory cimport shared_ptr
+from libcpp.vector cimport vector
+
+from aruntime.queue.records cimport FinishReason, OutputRecord, SubmitHead
+
+
+cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
+    const uint32_t kFrontEndsMax
+
+    cppclass Limits:
+        int32_t sequences_max
+        int32_t step_tokens_max
+        int32_t waiting_max
+        int32_t context_max
+        int32_t block_tokens
+        int32_t blocks
+        int32_t vocab
+
+    cppclass CppStats "aruntime::Stats":
+        int64_t waiting
+        int64_t waiting_tokens
+        int64_t running
+        int64_t undelivered
+        int64_t blocks_free
+        int64_t blocks_total
+        int64_t preemptions
+        int64_t steps
+        int64_t prompt_tokens
+        int64_t output_tokens
+
+    cppclass CppStepPlan "aruntime::StepPlan":
+        int32_t tokens
+        int32_t sequences
+        int32_t samples
+        int32_t decodes
+        int32_t banned
+        int32_t penalties
+        int32_t table_blocks
+        int32_t table_stride
+        vector[int32_t] token_ids
+        vector[int32_t] positions
+        vector[int32_t] slot_mapping
+        vector[int32_t] query_start
+        vector[int32_t] context_len
+        vector[int32_t] block_tables
+        vector[int32_t] sample_index
+        vector[float] temperature
+        vector[float] top_p
+        vector[float] min_p
+        vector[float] presence_penalty
+        vector[float] frequency_penalty
+        vector[float] repetition_penalty
+        vector[int32_t] top_k
+        vector[uint64_t] seed
+        vector[int32_t] position
+        vector[int32_t] banned_row
+        vector[int32_t] banned_token
+        vector[int32_t] penalty_row
+        vector[int32_t] penalty_token
+        vector[int32_t] penalty_output_count
+        vector[int32_t] penalty_in_prompt
+
+    cppclass CppScheduler "aruntime::Scheduler":
+        CppScheduler(const Limits& limits, vector[int32_t] eos) except +
+        FinishReason submit(uint32_t front_end, const SubmitHead& head, const int32_t* prompt) except +
+        bool backlogged(uint32_t front_end) noexcept
+        void cancel(uint32_t front_end, uint32_t slot, uint32_t generation) noexcept
+        void drop_front_end(uint32_t front_end) noexcept
+        void drain() noexcept
+        const CppStepPlan& plan(double now_s) except +
+        const CppStepPlan& current_plan() noexcept
+        void commit(const int32_t* tokens, const float* logprobs, double now_s) noexcept
+        void fail_step() noexcept
+        uint32_t take_outputs(uint32_t front_end, OutputRecord* out, uint32_t max) noexcept
+        CppStats stats() noexcept
+        double next_deadline_s() noexcept
+        void check_integrity() except +
+
+
+cdef class Scheduler:
+    # Never null; lives as long as this object.
+    cdef shared_ptr[CppScheduler] impl
+    cdef object _plan

@@ -1,0 +1,106 @@
+from array import array
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_Ints = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+_Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+_Seeds = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
+
+class Stats(NamedTuple):
+    waiting: int
+    waiting_tokens: int
+    running: int
+    undelivered: int
+    blocks_free: int
+    blocks_total: int
+    preemptions: int
+    steps: int
+    prompt_tokens: int
+    output_tokens: int
+
+class StepPlan:
+    tokens: int
+    sequences: int
+    samples: int
+    decodes: int
+    token_ids: _Ints
+    positions: _Ints
+    slot_mapping: _Ints
+    query_start: _Ints
+    context_len: _Ints
+    block_tables: _Ints
+    sample_index: _Ints
+    temperature: _Floats
+    top_p: _Floats
+    min_p: _Floats
+    presence_penalty: _Floats
+    frequency_penalty: _Floats
+    repetition_penalty: _Floats
+    top_k: _Ints
+    seed: _Seeds
+    position: _Ints
+    banned_row: _Ints
+    banned_token: _Ints
+    penalty_row: _Ints
+    penalty_token: _Ints
+    penalty_output_count: _Ints
+    penalty_in_prompt: _Ints
+
+class Scheduler:
+    def __init__(
+        self,
+        *,
+        sequences_max: int,
+        step_tokens_max: int,
+        waiting_max: int,
+        context_max: int,
+        block_tokens: int = 16,
+        blocks: int,
+        vocab: int,
+        eos_token_ids: Iterable[int],
+    ) -> None: ...
+    def submit(
+        self,
+        *,
+        front_end: int,
+        slot: int,
+        generation: int,
+        prompt: array[int] | _Ints,
+        max_tokens: int,
+        arrived_s: float = 0.0,
+        deadline_s: float = ...,
+        min_tokens: int = 0,
+        tenant: int = 0,
+        priority: int = 1,
+        attempt: int = 1,
+        stop_token_ids: Iterable[int] = (),
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        repetition_penalty: float = 1.0,
+        top_k: int = 0,
+        ignore_eos: bool = False,
+        seed: int = 0,
+    ) -> int: ...
+    def backlogged(self, front_end: int) -> bool: ...
+    def cancel(self, front_end: int, slot: int, generation: int) -> None: ...
+    def drop_front_end(self, front_end: int) -> None: ...
+    def drain(self) -> None: ...
+    def plan(self, now_s: float) -> StepPlan: ...
+    def commit(
+        self,
+        tokens: np.ndarray[tuple[int, ...], np.dtype[Any]],
+        now_s: float,
+        logprobs: np.ndarray[tuple[int, ...], np.dtype[Any]] | None = None,
+    ) -> None: ...
+    def fail_step(self) -> None: ...
+    def take_outputs(
+        self, front_end: int, limit: int = 4096
+    ) -> list[tuple[int, int, int, int, int, int, float]]: ...
+    def stats(self) -> Stats: ...
+    def next_deadline_s(self) -> float: ...
+    def check_integrity(self) -> None: ...

@@ -1,0 +1,274 @@
+# cython: language_level=3, embedsignature=True, boundscheck=False, wraparound=False
+"""The scheduler's face to Python: plain arrays in, plain arrays out, no GIL in between."""
+
+from collections import namedtuple
+
+import numpy
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from libcpp.memory cimport make_shared
+from libcpp.vector cimport vector
+
+from aruntime.queue.records cimport FinishReason, OutputRecord, Priority, SubmitHead, kStopTokensMax
+
+Stats = namedtuple(
+    "Stats",
+    "waiting waiting_tokens running undelivered blocks_free blocks_total preemptions steps prompt_tokens output_tokens",
+)
+
+
+cdef class Memory:
+    """A piece of a C++ scheduler's memory, which it keeps alive."""
+
+    cdef shared_ptr[CppScheduler] owner
+    cdef void* data
+    cdef Py_ssize_t bytes
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.bytes, 0, flags)
+
+
+cdef object array_of(shared_ptr[CppScheduler] owner, const void* data, size_t items, object dtype):
+    """A numpy array over `items` numbers at `data`."""
+    cdef Memory memory = Memory.__new__(Memory)
+    memory.owner = owner
+    memory.data = <void*> data
+    memory.bytes = items * dtype().itemsize
+    return numpy.frombuffer(memory, dtype) if items else numpy.empty(0, dtype)
+
+
+cdef class StepPlan:
+    """The tokens of one step, as arrays over the scheduler's memory: valid until the next `plan`.
+
+    T `tokens` of S `sequences`, decodes first; R `samples` of the sequences, in the same order, are sampled.
+    The first `decodes` sequences have one token each. int32 where nothing else is said.
+
+    token_ids, positions, slot_mapping [T]; query_start [S + 1]; context_len [S], this step included;
+    block_tables [S, widest], padded with 0, rows apart by more than they are wide; sample_index [R], rows of T;
+    temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty [R] float32; top_k [R];
+    seed [R] uint64; position [R], the ordinal of the sampled token in its output;
+    banned_row, banned_token [Q]: row of R, token that it must not give;
+    penalty_row, penalty_token, penalty_output_count, penalty_in_prompt [P]: one a row with penalties and token seen.
+    """
+
+    cdef shared_ptr[CppScheduler] _owner
+    cdef const CppStepPlan* _plan
+    cdef list _whole
+    cdef readonly int tokens, sequences, samples, decodes
+    cdef readonly object token_ids, positions, slot_mapping, query_start, context_len, block_tables, sample_index
+    cdef readonly object temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty
+    cdef readonly object top_k, seed, position, banned_row, banned_token
+    cdef readonly object penalty_row, penalty_token, penalty_output_count, penalty_in_prompt
+
+    cdef object _ints(self, const vector[int32_t]& column):
+        return array_of(self._owner, column.data(), column.size(), numpy.int32)
+
+    cdef object _floats(self, const vector[float]& column):
+        return array_of(self._owner, column.data(), column.size(), numpy.float32)
+
+    cdef _attach(self, shared_ptr[CppScheduler] owner, const CppStepPlan* plan):
+        """Makes the arrays over the whole columns, which `_show` cuts to each step's size."""
+        self._owner = owner
+        self._plan = plan
+        rows = plan.context_len.size()
+        self._whole = [
+            self._ints(plan.token_ids), self._ints(plan.positions), self._ints(plan.slot_mapping),
+            self._ints(plan.query_start), self._ints(plan.context_len),
+            self._ints(plan.block_tables).reshape(rows, plan.table_stride), self._ints(plan.sample_index),
+            self._floats(plan.temperature), self._floats(plan.top_p), self._floats(plan.min_p),
+            self._floats(plan.presence_penalty), self._floats(plan.frequency_penalty),
+            self._floats(plan.repetition_penalty), self._ints(plan.top_k),
+            array_of(owner, plan.seed.data(), plan.seed.size(), numpy.uint64), self._ints(plan.position),
+            self._ints(plan.banned_row), self._ints(plan.banned_token),
+        ]
+
+    cdef _show(self):
+        cdef const CppStepPlan* plan = self._plan
+        cdef list whole = self._whole
+        self.tokens, self.sequences, self.samples, self.decodes = (
+            plan.tokens, plan.sequences, plan.samples, plan.decodes
+        )
+        tokens, rows, samples = slice(plan.tokens), slice(plan.sequences), slice(plan.samples)
+        banned = slice(plan.banned)
+        self.token_ids, self.positions, self.slot_mapping = whole[0][tokens], whole[1][tokens], whole[2][tokens]
+        self.query_start, self.context_len = whole[3][:plan.sequences + 1], whole[4][rows]
+        self.block_tables = whole[5][rows, :plan.table_blocks]
+        self.sample_index = whole[6][samples]
+        self.temperature, self.top_p, self.min_p = whole[7][samples], whole[8][samples], whole[9][samples]
+        self.presence_penalty, self.frequency_penalty = whole[10][samples], whole[11][samples]
+        self.repetition_penalty, self.top_k = whole[12][samples], whole[13][samples]
+        self.seed, self.position = whole[14][samples], whole[15][samples]
+        self.banned_row, self.banned_token = whole[16][banned], whole[17][banned]
+        if plan.penalties or self.penalty_row is None or len(self.penalty_row):
+            self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
+            self.penalty_output_count = self._ints(plan.penalty_output_count)
+            self.penalty_in_prompt = self._ints(plan.penalty_in_prompt)
+
+
+cdef class Scheduler:
+    """Continuous batching for one engine: `submit`, `cancel`, then `plan -> run -> commit`, then `take_outputs`.
+
+    No clock, no randomness, no thread of its own. `waiting_max` bounds what waits, `step_tokens_max` a step's tokens,
+    `blocks` of `block_tokens` tokens are what it hands out. ValueError names the limit that cannot be.
+    """
+
+    def __init__(
+        self,
+        *,
+        int32_t sequences_max,
+        int32_t step_tokens_max,
+        int32_t waiting_max,
+        int32_t context_max,
+        int32_t block_tokens=16,
+        int32_t blocks,
+        int32_t vocab,
+        eos_token_ids,
+    ):
+        cdef Limits limits
+        limits.sequences_max = sequences_max
+        limits.step_tokens_max = step_tokens_max
+        limits.waiting_max = waiting_max
+        limits.context_max = context_max
+        limits.block_tokens = block_tokens
+        limits.blocks = blocks
+        limits.vocab = vocab
+        cdef vector[int32_t] eos = eos_token_ids
+        self.impl = make_shared[CppScheduler](limits, eos)
+        cdef StepPlan plan = StepPlan.__new__(StepPlan)
+        plan._attach(self.impl, &self.impl.get().current_plan())
+        self._plan = plan
+
+    def submit(
+        self,
+        *,
+        uint32_t front_end,
+        uint32_t slot,
+        uint32_t generation,
+        const int32_t[::1] prompt not None,
+        uint32_t max_tokens,
+        double arrived_s=0.0,
+        double deadline_s=float("inf"),
+        uint32_t min_tokens=0,
+        uint32_t tenant=0,
+        uint32_t priority=1,
+        uint32_t attempt=1,
+        stop_token_ids=(),
+        float temperature=1.0,
+        float top_p=1.0,
+        float min_p=0.0,
+        float presence_penalty=0.0,
+        float frequency_penalty=0.0,
+        float repetition_penalty=1.0,
+        int32_t top_k=0,
+        bint ignore_eos=False,
+        uint64_t seed=0,
+    ) -> int:
+        """Let a sequence wait for its turn. Returns a FinishReason: 0 (kNone) accepted, else why not.
+
+        The reason is delivered as an output too, except that of a (slot, generation) that lives already.
+        """
+        cdef SubmitHead head
+        cdef vector[int32_t] stops = stop_token_ids
+        check_front_end(front_end)
+        if stops.size() > kStopTokensMax:
+            raise ValueError(f"at most {kStopTokensMax} stop_token_ids, got {stops.size()}")
+        head.slot = slot
+        head.generation = generation
+        head.arrived_s = arrived_s
+        head.deadline_s = deadline_s
+        head.prompt_tokens = prompt.shape[0]
+        head.max_tokens = max_tokens
+        head.min_tokens = min_tokens
+        head.tenant = tenant
+        head.priority = <Priority> priority
+        head.attempt = attempt
+        head.stop_tokens = stops.size()
+        memcpy(&head.stop_token_ids[0], stops.data(), stops.size() * sizeof(int32_t))
+        head.sampling.temperature = temperature
+        head.sampling.top_p = top_p
+        head.sampling.min_p = min_p
+        head.sampling.presence_penalty = presence_penalty
+        head.sampling.frequency_penalty = frequency_penalty
+        head.sampling.repetition_penalty = repetition_penalty
+        head.sampling.top_k = top_k
+        head.sampling.ignore_eos = ignore_eos
+        head.sampling.seed = seed
+        return <int> self.impl.get().submit(front_end, head, &prompt[0] if prompt.shape[0] else NULL)
+
+    def backlogged(self, uint32_t front_end) -> bool:
+        """Whether `front_end` has left so many refusals untaken that its submits must stay in its ring."""
+        check_front_end(front_end)
+        return self.impl.get().backlogged(front_end)
+
+    def cancel(self, uint32_t front_end, uint32_t slot, uint32_t generation) -> None:
+        """End a sequence with kCancelled. Nothing happens when it has ended or never was."""
+        check_front_end(front_end)
+        self.impl.get().cancel(front_end, slot, generation)
+
+    def drop_front_end(self, uint32_t front_end) -> None:
+        """Forget a front end: its sequences vanish, nobody is told."""
+        check_front_end(front_end)
+        self.impl.get().drop_front_end(front_end)
+
+    def drain(self) -> None:
+        """Refuse every later submit with kDraining. What waits or runs goes on."""
+        self.impl.get().drain()
+
+    def plan(self, double now_s) -> StepPlan:
+        """Choose the tokens of the next step. `tokens` is 0 when nothing can run. `now_s` is on the deadlines' clock."""
+        with nogil:
+            self.impl.get().plan(now_s)
+        cdef StepPlan plan = self._plan
+        plan._show()
+        return plan
+
+    def commit(self, const int32_t[::1] tokens not None, double now_s, const float[::1] logprobs=None) -> None:
+        """Take in what the planned step sampled: tokens [R] int32, and their logprobs [R] float32 if computed."""
+        cdef Py_ssize_t samples = (<StepPlan> self._plan).samples
+        if tokens.shape[0] != samples or (logprobs is not None and logprobs.shape[0] != samples):
+            raise ValueError(f"want [{samples}] tokens and logprobs, got [{tokens.shape[0]}]")
+        cdef const float* values = &logprobs[0] if logprobs is not None and samples else NULL
+        cdef const int32_t* ids = &tokens[0] if samples else NULL
+        with nogil:
+            self.impl.get().commit(ids, values, now_s)
+
+    def fail_step(self) -> None:
+        """The planned step broke: every sequence of it ends with kModelError."""
+        self.impl.get().fail_step()
+
+    def take_outputs(self, uint32_t front_end, uint32_t limit=4096) -> list:
+        """At most `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob), in order."""
+        check_front_end(front_end)
+        cdef vector[OutputRecord] records = vector[OutputRecord](limit)
+        cdef uint32_t taken = self.impl.get().take_outputs(front_end, records.data(), limit)
+        return [
+            (
+                records[i].slot, records[i].generation, records[i].token, records[i].index,
+                <int> records[i].finish, records[i].cached_tokens, records[i].logprob,
+            )
+            for i in range(taken)
+        ]
+
+    def stats(self) -> Stats:
+        """Counts of now (waiting ... blocks_total) and since the start (preemptions ... output_tokens)."""
+        cdef CppStats now = self.impl.get().stats()
+        return Stats(
+            now.waiting, now.waiting_tokens, now.running, now.undelivered, now.blocks_free, now.blocks_total,
+            now.preemptions, now.steps, now.prompt_tokens, now.output_tokens,
+        )
+
+    def next_deadline_s(self) -> float:
+        """The earliest deadline of all that wait or run; infinity when there is none."""
+        return self.impl.get().next_deadline_s()
+
+    def check_integrity(self) -> None:
+        """RuntimeError when two of the scheduler's books disagree. Slow: for tests and idle moments."""
+        self.impl.get().check_integrity()
+
+
+cdef int check_front_end(uint32_t front_end) except -1:
+    if front_end >= kFrontEndsMax:
+        raise ValueError(f"front ends are 0 to {kFrontEndsMax - 1}, got {front_end}")
+    return 0

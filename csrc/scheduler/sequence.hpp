@@ -1,0 +1,101 @@
+// One sequence: its tokens, its blocks, and where it is in its life.
+//
+//   kFree --submit--> kWaiting --admit--> kPrefilling --last chunk--> kDecoding
+//                        ^                    |                          |
+//                        +------preempt-------+--------------------------+
+//   kWaiting, kPrefilling, kDecoding --finish--> kFinished --end taken--> kFree
+//   any --front end dropped--> kFree
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "queue/records.hpp"
+#include "scheduler/limits.hpp"
+#include "scheduler/list.hpp"
+#include "scheduler/token_counts.hpp"
+
+namespace aruntime {
+
+enum class State : std::uint8_t { kFree, kWaiting, kPrefilling, kDecoding, kFinished };
+
+struct Sequence {
+  State state = State::kFree;
+  FinishReason finish = FinishReason::kNone;
+  Priority priority = Priority::kStandard;
+  std::uint32_t tenant = 0;
+  std::uint32_t front_end = 0, slot = 0, generation = 0;
+  std::uint64_t number = 0;     // of the submit: who came first
+  std::uint64_t residence = 0;  // of the admission that gave it its blocks; 0 while it holds none
+
+  std::vector<std::int32_t> tokens;  // the prompt, then the output; its capacity is `tokens_max`
+  std::vector<float> logprobs;       // of the output
+  std::vector<std::int32_t> blocks;
+  std::int32_t prompt_tokens = 0;
+  std::int32_t tokens_max = 0;  // it ends by length here
+  std::int32_t computed = 0;    // tokens whose keys and values are in its blocks
+  std::int32_t delivered = 0;   // of the output
+  bool outgoing = false;        // in its front end's list of what to take
+
+  SamplingParams sampling;
+  std::int32_t min_tokens = 0;
+  std::vector<std::int32_t> stops;  // tokens that end it, end-of-sequence included
+  std::unique_ptr<TokenCounts> counts;  // only when a penalty is set
+
+  double deadline_s = std::numeric_limits<double>::infinity();
+  std::uint32_t deadline_place = 0;  // in the heap of deadlines
+  std::uint32_t decoding_place = 0;  // in the list of those that decode
+  Link<Sequence> waiting_link, outgoing_link;
+
+  std::int32_t size() const noexcept { return static_cast<std::int32_t>(tokens.size()); }
+  std::int32_t outputs() const noexcept { return size() - prompt_tokens; }
+  bool running() const noexcept { return state == State::kPrefilling || state == State::kDecoding; }
+  bool stops_at(std::int32_t token) const noexcept {
+    return outputs() >= min_tokens && std::find(stops.begin(), stops.end(), token) != stops.end();
+  }
+
+  // Fills a free sequence from a checked head, and reserves all the memory that it will ever need.
+  void begin(const SubmitHead& head, const std::int32_t* prompt, const Limits& limits,
+             const std::vector<std::int32_t>& eos) {
+    priority = head.priority;
+    tenant = head.tenant;
+    slot = head.slot;
+    generation = head.generation;
+    prompt_tokens = static_cast<std::int32_t>(head.prompt_tokens);
+    tokens_max = static_cast<std::int32_t>(
+        std::min<std::int64_t>(std::int64_t{prompt_tokens} + head.max_tokens, limits.tokens_max()));
+    tokens.reserve(static_cast<std::size_t>(tokens_max));
+    tokens.assign(prompt, prompt + prompt_tokens);
+    logprobs.reserve(static_cast<std::size_t>(tokens_max - prompt_tokens));
+    blocks.reserve(static_cast<std::size_t>(limits.blocks_for(tokens_max)));
+    sampling = head.sampling;
+    min_tokens = static_cast<std::int32_t>(std::min<std::uint32_t>(head.min_tokens, INT32_MAX));
+    if (!sampling.ignore_eos) stops = eos;
+    stops.insert(stops.end(), head.stop_token_ids, head.stop_token_ids + head.stop_tokens);
+    deadline_s = head.deadline_s;
+    begin_counts(limits.vocab);
+  }
+
+  // Adds a token to the output.
+  void append(std::int32_t token, float logprob) {
+    tokens.push_back(token);
+    logprobs.push_back(logprob);
+    if (counts) counts->add_output(token);
+  }
+
+ private:
+  void begin_counts(std::int32_t vocab) {
+    const bool repetition = sampling.repetition_penalty != 1.0f;
+    if (!repetition && sampling.presence_penalty == 0.0f && sampling.frequency_penalty == 0.0f) return;
+    // Only the repetition penalty looks at the prompt.
+    const std::int32_t counted = repetition ? tokens_max : tokens_max - prompt_tokens;
+    counts = std::make_unique<TokenCounts>(static_cast<std::size_t>(std::min(vocab, counted)));
+    if (!repetition) return;
+    for (const std::int32_t token : tokens) counts->add_prompt(token);
+  }
+};
+
+}  // namespace aruntime

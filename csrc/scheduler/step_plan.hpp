@@ -1,0 +1,153 @@
+// The tokens of one step, as plain columns that a model reads.
+//
+//   T tokens, of S sequences in order, decodes first; R of them, in the same order, have their last logits sampled
+//
+// Columns keep their place and capacity for life (but those of the penalties, which grow), so a step allocates nothing.
+// The block tables of the last plan stay where they are: a sequence that keeps its row adds its new block only.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "scheduler/sequence.hpp"
+
+namespace aruntime {
+
+// A sequence's part in a step. It holds only while `residence` is the sequence's: a sequence that was cancelled or
+// preempted since has lost it.
+struct Planned {
+  Sequence* sequence;
+  std::uint64_t residence;
+  std::int32_t tokens;
+  std::int32_t sample_row;  // -1: the chunk ends before the prompt does
+};
+
+class StepPlan {
+ public:
+  template <typename Value>
+  using Column = std::vector<Value>;
+
+  std::int32_t tokens = 0, sequences = 0, samples = 0, decodes = 0, banned = 0, penalties = 0;
+  std::int32_t table_blocks = 0;  // of the widest table in this step
+  std::int32_t table_stride = 0;  // int32s from one row of block_tables to the next
+
+  Column<std::int32_t> token_ids, positions, slot_mapping;               // [T]
+  Column<std::int32_t> query_start;                                      // [S + 1]
+  Column<std::int32_t> context_len;                                      // [S] tokens in the cache after this step
+  Column<std::int32_t> block_tables;                                     // [S, table_stride], padded with 0
+  Column<std::int32_t> sample_index;                                     // [R] rows of T
+  Column<float> temperature, top_p, min_p;                               // [R]
+  Column<float> presence_penalty, frequency_penalty, repetition_penalty; // [R]
+  Column<std::int32_t> top_k;                                            // [R]
+  Column<std::uint64_t> seed;                                            // [R]
+  Column<std::int32_t> position;                                         // [R] ordinal of the token in the output
+  Column<std::int32_t> banned_row, banned_token;                         // tokens that this sample must not give
+  Column<std::int32_t> penalty_row, penalty_token, penalty_output_count, penalty_in_prompt;  // one a distinct token
+
+  Column<Planned> planned;  // [S]; empty again once committed
+
+  StepPlan(const Limits& limits, std::size_t eos_tokens)
+      : table_stride(limits.blocks_for(limits.tokens_max())), block_tokens_(limits.block_tokens) {
+    const auto t = static_cast<std::size_t>(limits.step_tokens_max), s = static_cast<std::size_t>(limits.sequences_max);
+    for (auto* column : {&token_ids, &positions, &slot_mapping}) column->resize(t);
+    for (auto* column : {&context_len, &sample_index, &top_k, &position}) column->resize(s);
+    for (auto* column : {&temperature, &top_p, &min_p, &presence_penalty, &frequency_penalty, &repetition_penalty}) {
+      column->resize(s);
+    }
+    for (auto* column : {&banned_row, &banned_token}) column->resize(s * (eos_tokens + kStopTokensMax));
+    query_start.resize(s + 1);
+    seed.resize(s);
+    block_tables.resize(s * static_cast<std::size_t>(table_stride));
+    rows_.resize(s);
+    planned.reserve(s);
+  }
+
+  void clear() noexcept {
+    tokens = sequences = samples = decodes = banned = penalties = table_blocks = 0;
+    for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt}) column->clear();
+    planned.clear();
+  }
+
+  // Adds the next `count` tokens of `sequence`, whose blocks are there. They are sampled if they end its tokens.
+  void add(Sequence& sequence, std::int32_t count) {
+    const std::int32_t end = sequence.computed + count;
+    const auto row = static_cast<std::size_t>(sequences++);
+    add_tokens(sequence, sequence.computed, end);
+    query_start[row + 1] = tokens;
+    context_len[row] = end;
+    write_table(row, sequence);
+    const bool samples_last = end == sequence.size();
+    planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1});
+    if (samples_last) add_sample(sequence);
+  }
+
+ private:
+  // What a row of block_tables holds already.
+  struct Row {
+    std::uint64_t residence = 0;
+    std::int32_t blocks = 0;
+  };
+
+  void add_tokens(const Sequence& sequence, std::int32_t from, std::int32_t end) noexcept {
+    for (std::int32_t at = from; at < end;) {
+      const std::int32_t block = at / block_tokens_;
+      const std::int32_t block_end = std::min(end, (block + 1) * block_tokens_);
+      const std::int32_t shift = (sequence.blocks[static_cast<std::size_t>(block)] - block) * block_tokens_;
+      for (; at < block_end; ++at, ++tokens) {
+        const auto row = static_cast<std::size_t>(tokens);
+        token_ids[row] = sequence.tokens[static_cast<std::size_t>(at)];
+        positions[row] = at;
+        slot_mapping[row] = at + shift;
+      }
+    }
+  }
+
+  void write_table(std::size_t row, const Sequence& sequence) noexcept {
+    Row& held = rows_[row];
+    std::int32_t* table = &block_tables[row * static_cast<std::size_t>(table_stride)];
+    const auto blocks = static_cast<std::int32_t>(sequence.blocks.size());
+    const std::int32_t kept = held.residence == sequence.residence ? held.blocks : 0;
+    std::copy(sequence.blocks.begin() + kept, sequence.blocks.end(), table + kept);
+    if (held.blocks > blocks) std::fill(table + blocks, table + held.blocks, 0);
+    held = {sequence.residence, blocks};
+    table_blocks = std::max(table_blocks, blocks);
+  }
+
+  void add_sample(const Sequence& sequence) {
+    const auto row = static_cast<std::size_t>(samples++);
+    const SamplingParams& sampling = sequence.sampling;
+    sample_index[row] = tokens - 1;
+    temperature[row] = sampling.temperature;
+    top_p[row] = sampling.top_p;
+    min_p[row] = sampling.min_p;
+    presence_penalty[row] = sampling.presence_penalty;
+    frequency_penalty[row] = sampling.frequency_penalty;
+    repetition_penalty[row] = sampling.repetition_penalty;
+    top_k[row] = sampling.top_k;
+    seed[row] = sampling.seed;
+    position[row] = sequence.outputs();
+    if (sequence.outputs() < sequence.min_tokens) ban(static_cast<std::int32_t>(row), sequence.stops);
+    if (sequence.counts) penalize(static_cast<std::int32_t>(row), *sequence.counts);
+  }
+
+  void ban(std::int32_t row, const std::vector<std::int32_t>& stops) noexcept {
+    for (const std::int32_t token : stops) {
+      banned_row[static_cast<std::size_t>(banned)] = row;
+      banned_token[static_cast<std::size_t>(banned++)] = token;
+    }
+  }
+
+  void penalize(std::int32_t row, const TokenCounts& counts) {
+    penalty_row.insert(penalty_row.end(), counts.token().size(), row);
+    penalty_token.insert(penalty_token.end(), counts.token().begin(), counts.token().end());
+    penalty_output_count.insert(penalty_output_count.end(), counts.output_count().begin(), counts.output_count().end());
+    penalty_in_prompt.insert(penalty_in_prompt.end(), counts.in_prompt().begin(), counts.in_prompt().end());
+    penalties = static_cast<std::int32_t>(penalty_row.size());
+  }
+
+  std::int32_t block_tokens_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace aruntime
