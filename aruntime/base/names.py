@@ -1,6 +1,6 @@
 """Names of models, adapters and requests, and what a request's `model` field may say.
 
-    name   name@version   name@label   name:adapter
+name   name@version   name@label   name:adapter
 """
 
 import re

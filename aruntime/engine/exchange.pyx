@@ -1,0 +1,106 @@
+# cython: language_level=3, embedsignature=True, boundscheck=False, wraparound=False
+"""Moves requests from the submit rings into the scheduler, and its outputs into the output rings, without the GIL."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from aruntime.queue.channel cimport EngineChannel, Received
+from aruntime.scheduler.scheduler cimport Scheduler
+
+cdef enum:
+    BURST = 1024  # messages or records moved for one front end before the next has its turn
+
+
+cdef class Exchange:
+    """One engine's channels to its front ends, on one side, and its scheduler on the other."""
+
+    def __cinit__(self, Scheduler scheduler not None):
+        self._scheduler = scheduler
+        self._channels = {}
+        self._outputs.resize(BURST)
+
+    def attach(self, uint32_t front_end, EngineChannel channel not None):
+        """Read from and answer to `front_end` through `channel`; what an earlier one of that number held vanishes."""
+        self.detach(front_end)
+        self._channels[front_end] = channel
+        self._gather()
+
+    def detach(self, uint32_t front_end):
+        """Forget a front end: its sequences vanish, nobody is told."""
+        if self._channels.pop(front_end, None) is not None:
+            self._gather()
+            self._scheduler.drop_front_end(front_end)
+
+    def receive(self):
+        """Take in what the front ends have submitted and cancelled. A malformed message is counted and dropped."""
+        cdef size_t i
+        with nogil:
+            for i in range(self._peers.size()):
+                self._receive_from(self._peers[i])
+
+    def deliver(self):
+        """Write the scheduler's outputs into the rings, as far as there is room, and ring each bell at most once."""
+        cdef size_t i
+        with nogil:
+            for i in range(self._peers.size()):
+                self._deliver_to(self._peers[i])
+
+    def prepare_sleep(self):
+        """Ask every front end to ring the bell. False, and nothing asked: a message is there already."""
+        cdef size_t i
+        for i in range(self._peers.size()):
+            if not self._peers[i].end.prepare_sleep():
+                self.awake()
+                return False
+        return True
+
+    def awake(self):
+        """The bell need not ring while the loop turns."""
+        cdef size_t i
+        for i in range(self._peers.size()):
+            self._peers[i].end.awake()
+
+    @property
+    def refused(self):
+        """Malformed messages of the front ends attached now."""
+        cdef uint64_t count = 0
+        cdef size_t i
+        for i in range(self._peers.size()):
+            count += self._peers[i].end.refused()
+        return count
+
+    cdef void _receive_from(self, Peer peer) noexcept nogil:
+        cdef uint32_t turn
+        cdef Received received
+        for turn in range(BURST):
+            if self._scheduler.impl().backlogged(peer.front_end):
+                return  # it does not read its refusals: its submits wait in its ring
+            received = peer.end.receive(self._message)
+            if received == Received.kNothing:
+                return
+            if received == Received.kSubmit:
+                self._scheduler.impl().submit(peer.front_end, self._message.head, self._message.prompt.data())
+            elif received == Received.kCancel:
+                self._scheduler.impl().cancel(
+                    peer.front_end, self._message.cancel.slot, self._message.cancel.generation
+                )
+
+    cdef void _deliver_to(self, Peer peer) noexcept nogil:
+        cdef uint32_t room, count
+        cdef bint wrote = False
+        while True:
+            room = min(<uint32_t> BURST, peer.end.output_room())
+            count = self._scheduler.impl().take_outputs(peer.front_end, self._outputs.data(), room)
+            if count == 0:
+                break
+            peer.end.send(self._outputs.data(), count)
+            wrote = True
+        if wrote:
+            peer.end.ring_bell()
+
+    cdef _gather(self):
+        cdef Peer peer
+        self._peers.clear()
+        for front_end, channel in self._channels.items():
+            peer.front_end = front_end
+            peer.end = (<EngineChannel> channel).end()
+            self._peers.push_back(peer)

@@ -1,0 +1,114 @@
+"""The engine's loop: receive -> plan -> run -> commit -> deliver.
+
+One thread. Between steps it looks at the control socket; with nothing to run it sleeps on its bell, the control socket
+and the next deadline, and turns at least every quarter of a second so that its heartbeat tells a stall from a rest.
+"""
+
+import math
+import os
+import select
+from collections.abc import Callable
+
+from aruntime.base import log
+from aruntime.engine.exchange import Exchange
+from aruntime.engine.runner import Runner
+from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.queue.table import Table
+from aruntime.scheduler.scheduler import Scheduler
+
+HEARTBEAT_S = 0.25
+# A model that breaks this many steps in a row is not going to recover in this process.
+_FAILED_STEPS_MAX = 3
+
+
+class EngineBroken(Exception):
+    """The model failed step after step; the process should end and be started anew."""
+
+
+class Loop:
+    """Turns until `stop` is set. `control` is asked once a turn and may attach front ends, drain or stop."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        exchange: Exchange,
+        table: Table,
+        bell: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.exchange = exchange
+        self.stop = False
+        self._scheduler = scheduler
+        self._runner = runner
+        self._table = table
+        self._bell = bell
+        self._clock = clock
+        self._failed = 0
+
+    def run(self, control: int, on_control: Callable[[], None]) -> None:
+        """Serve until `stop`. `control` is the control socket's descriptor, `on_control` reads it without waiting."""
+        poller = select.poll()
+        poller.register(control, select.POLLIN)
+        poller.register(self._bell, select.POLLIN)
+        while not self.stop:
+            on_control()
+            self.exchange.receive()
+            busy = self._step()
+            self.exchange.deliver()
+            self._publish()
+            if not busy and self.exchange.prepare_sleep():
+                poller.poll(self._rest_ms())
+                self._quiet_bell()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, runs, or has an end that was not delivered yet."""
+        stats = self._scheduler.stats()
+        return stats.waiting + stats.running + stats.undelivered == 0
+
+    def _step(self) -> bool:
+        """Run one step if there is one to run."""
+        plan = self._scheduler.plan(self._clock())
+        if plan.tokens == 0:
+            return False
+        try:
+            tokens, logprobs = self._runner.run(plan)
+        except Exception as error:
+            log.error("engine.step_failed", error=type(error).__name__, detail=str(error), sequences=plan.sequences)
+            self._scheduler.fail_step()
+            self._failed += 1
+            if self._failed >= _FAILED_STEPS_MAX:
+                raise EngineBroken(str(error)) from error
+        else:
+            self._scheduler.commit(tokens, self._clock(), logprobs)
+            self._failed = 0
+        return True
+
+    def _rest_ms(self) -> float:
+        until_s = self._scheduler.next_deadline_s() - self._clock()
+        return math.ceil(1000 * min(HEARTBEAT_S, max(0.0, until_s)))
+
+    def _quiet_bell(self) -> None:
+        self.exchange.awake()
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
+            return
+
+    def _publish(self) -> None:
+        stats = self._scheduler.stats()
+        for column, value in (
+            (Column.HEARTBEAT_US, int(self._clock() * 1e6)),
+            (Column.STEPS, stats.steps),
+            (Column.WAITING, stats.waiting),
+            (Column.RUNNING, stats.running),
+            (Column.WAITING_TOKENS, stats.waiting_tokens),
+            (Column.BLOCKS_FREE, stats.blocks_free),
+            (Column.BLOCKS, stats.blocks_total),
+            (Column.PREEMPTIONS, stats.preemptions),
+            (Column.PROMPT_TOKENS, stats.prompt_tokens),
+            (Column.OUTPUT_TOKENS, stats.output_tokens),
+            (Column.REFUSED, self.exchange.refused),
+        ):
+            self._table.set(ENGINE_ROW, column, value)

@@ -1,0 +1,123 @@
+"""Builds what one engine serves, from a Load order: decoder, cache, scheduler, and the loop over them."""
+
+import os
+import time
+from array import array
+from dataclasses import dataclass
+
+import torch
+from aruntime_kernels import cpu
+
+from aruntime.base import log
+from aruntime.engine.exchange import Exchange
+from aruntime.engine.loop import Loop
+from aruntime.engine.runner import Runner
+from aruntime.model.config import CheckpointRefused
+from aruntime.model.decoder import load_decoder
+from aruntime.model.kv_cache import KvCache
+from aruntime.queue.table import Table
+from aruntime.scheduler.scheduler import Scheduler
+from aruntime.wire import control
+
+_DTYPES = {"checkpoint": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Warm-up runs a prompt of every power of two up to the step's budget, then decodes.
+_WARM_DECODES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A loaded model version, ready to be warmed and served."""
+
+    loop: Loop
+    scheduler: Scheduler
+    runner: Runner
+    context_max: int
+    vocab: int
+    blocks: int
+    weight_bytes: int
+    step_tokens_max: int
+
+    def warm(self) -> None:
+        """Run every kind of step once through the real scheduler, so that the first request pays for nothing."""
+        length = 1
+        while length < min(self.step_tokens_max, self.context_max - _WARM_DECODES, self.blocks):
+            self._generate(length)
+            length *= 4
+        self._generate(min(self.step_tokens_max, self.context_max - _WARM_DECODES))
+
+    def _generate(self, prompt_tokens: int) -> None:
+        """Answer one prompt of token 0, for nobody: front end 0 has no channel."""
+        refused = self.scheduler.submit(
+            front_end=0,
+            slot=0,
+            generation=0,
+            arrived_s=0.0,
+            deadline_s=float("inf"),
+            prompt=array("i", [0]) * prompt_tokens,
+            max_tokens=_WARM_DECODES,
+            ignore_eos=True,
+        )
+        while not refused:
+            plan = self.scheduler.plan(time.monotonic())
+            if plan.tokens == 0:
+                break
+            tokens, logprobs = self.runner.run(plan)
+            self.scheduler.commit(tokens, time.monotonic(), logprobs)
+        self.scheduler.drop_front_end(0)
+
+
+def load(order: control.Load, table: int, bell: int) -> Replica:
+    """Load the checkpoint of `order`. CheckpointRefused says why it cannot be served.
+
+    `table` and `bell` are descriptors that came with the order and belong to the replica from now on.
+    """
+    device = _device(order.device)
+    torch.set_num_threads(order.threads)
+    cpu.set_threads(order.threads)
+    decoder = load_decoder(
+        order.folder, device=device, weight_dtype=_DTYPES[order.dtype], tokens_max=order.step_tokens_max
+    )
+    config = decoder.config
+    cache_dtype = _DTYPES[order.cache_dtype] or decoder.dtype
+    per_block = KvCache.bytes_per_block(config, order.block_tokens, cache_dtype)
+    blocks = min(order.cache_bytes // per_block, _blocks_useful(order, config.context_max))
+    if blocks < 1:
+        raise CheckpointRefused(f"one cache block takes {per_block} bytes, cache_bytes is {order.cache_bytes}")
+    cache = KvCache(config, blocks, order.block_tokens, cache_dtype, device)
+    context_max = min(config.context_max, blocks * order.block_tokens)
+    scheduler = Scheduler(
+        sequences_max=order.sequences_max,
+        step_tokens_max=order.step_tokens_max,
+        waiting_max=order.waiting_max,
+        context_max=context_max,
+        block_tokens=order.block_tokens,
+        blocks=blocks,
+        vocab=config.vocab,
+        eos_token_ids=config.eos_token_ids,
+    )
+    runner = Runner(decoder, cache, order.sequences_max)
+    loop = Loop(scheduler, runner, Exchange(scheduler), Table(table), bell, time.monotonic)
+    os.close(table)
+    log.info("engine.loaded", model=order.model, version=order.version, blocks=blocks, context=context_max)
+    return Replica(
+        loop=loop,
+        scheduler=scheduler,
+        runner=runner,
+        context_max=context_max,
+        vocab=config.vocab,
+        blocks=blocks,
+        weight_bytes=decoder.weight_bytes,
+        step_tokens_max=order.step_tokens_max,
+    )
+
+
+def _device(name: str) -> str:
+    """The torch device for `name`; "auto" is a GPU when there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _blocks_useful(order: control.Load, context_max: int) -> int:
+    """Blocks that sequences_max full contexts would fill: more could never be used."""
+    return order.sequences_max * -(-context_max // order.block_tokens)
