@@ -82,6 +82,8 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
 
 
 cdef class Scheduler:
-    # Never null; lives as long as this object.
-    cdef shared_ptr[CppScheduler] impl
+    cdef shared_ptr[CppScheduler] _impl
     cdef object _plan
+
+    # Never null; lives as long as this object.
+    cdef CppScheduler* impl(self) noexcept nogil

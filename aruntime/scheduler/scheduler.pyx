@@ -135,10 +135,13 @@ cdef class Scheduler:
         limits.blocks = blocks
         limits.vocab = vocab
         cdef vector[int32_t] eos = eos_token_ids
-        self.impl = make_shared[CppScheduler](limits, eos)
+        self._impl = make_shared[CppScheduler](limits, eos)
         cdef StepPlan plan = StepPlan.__new__(StepPlan)
-        plan._attach(self.impl, &self.impl.get().current_plan())
+        plan._attach(self._impl, &self.impl().current_plan())
         self._plan = plan
+
+    cdef CppScheduler* impl(self) noexcept nogil:
+        return self._impl.get()
 
     def submit(
         self,
@@ -195,31 +198,31 @@ cdef class Scheduler:
         head.sampling.top_k = top_k
         head.sampling.ignore_eos = ignore_eos
         head.sampling.seed = seed
-        return <int> self.impl.get().submit(front_end, head, &prompt[0] if prompt.shape[0] else NULL)
+        return <int> self.impl().submit(front_end, head, &prompt[0] if prompt.shape[0] else NULL)
 
     def backlogged(self, uint32_t front_end) -> bool:
         """Whether `front_end` has left so many refusals untaken that its submits must stay in its ring."""
         check_front_end(front_end)
-        return self.impl.get().backlogged(front_end)
+        return self.impl().backlogged(front_end)
 
     def cancel(self, uint32_t front_end, uint32_t slot, uint32_t generation) -> None:
         """End a sequence with kCancelled. Nothing happens when it has ended or never was."""
         check_front_end(front_end)
-        self.impl.get().cancel(front_end, slot, generation)
+        self.impl().cancel(front_end, slot, generation)
 
     def drop_front_end(self, uint32_t front_end) -> None:
         """Forget a front end: its sequences vanish, nobody is told."""
         check_front_end(front_end)
-        self.impl.get().drop_front_end(front_end)
+        self.impl().drop_front_end(front_end)
 
     def drain(self) -> None:
         """Refuse every later submit with kDraining. What waits or runs goes on."""
-        self.impl.get().drain()
+        self.impl().drain()
 
     def plan(self, double now_s) -> StepPlan:
         """Choose the tokens of the next step. `tokens` is 0 when nothing can run. `now_s` is on the deadlines' clock."""
         with nogil:
-            self.impl.get().plan(now_s)
+            self.impl().plan(now_s)
         cdef StepPlan plan = self._plan
         plan._show()
         return plan
@@ -232,17 +235,17 @@ cdef class Scheduler:
         cdef const float* values = &logprobs[0] if logprobs is not None and samples else NULL
         cdef const int32_t* ids = &tokens[0] if samples else NULL
         with nogil:
-            self.impl.get().commit(ids, values, now_s)
+            self.impl().commit(ids, values, now_s)
 
     def fail_step(self) -> None:
         """The planned step broke: every sequence of it ends with kModelError."""
-        self.impl.get().fail_step()
+        self.impl().fail_step()
 
     def take_outputs(self, uint32_t front_end, uint32_t limit=4096) -> list:
         """At most `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob), in order."""
         check_front_end(front_end)
         cdef vector[OutputRecord] records = vector[OutputRecord](limit)
-        cdef uint32_t taken = self.impl.get().take_outputs(front_end, records.data(), limit)
+        cdef uint32_t taken = self.impl().take_outputs(front_end, records.data(), limit)
         return [
             (
                 records[i].slot, records[i].generation, records[i].token, records[i].index,
@@ -253,7 +256,7 @@ cdef class Scheduler:
 
     def stats(self) -> Stats:
         """Counts of now (waiting ... blocks_total) and since the start (preemptions ... output_tokens)."""
-        cdef CppStats now = self.impl.get().stats()
+        cdef CppStats now = self.impl().stats()
         return Stats(
             now.waiting, now.waiting_tokens, now.running, now.undelivered, now.blocks_free, now.blocks_total,
             now.preemptions, now.steps, now.prompt_tokens, now.output_tokens,
@@ -261,11 +264,11 @@ cdef class Scheduler:
 
     def next_deadline_s(self) -> float:
         """The earliest deadline of all that wait or run; infinity when there is none."""
-        return self.impl.get().next_deadline_s()
+        return self.impl().next_deadline_s()
 
     def check_integrity(self) -> None:
         """RuntimeError when two of the scheduler's books disagree. Slow: for tests and idle moments."""
-        self.impl.get().check_integrity()
+        self.impl().check_integrity()
 
 
 cdef int check_front_end(uint32_t front_end) except -1:
