@@ -114,7 +114,7 @@ cdef class Scheduler:
     `blocks` of `block_tokens` tokens are what it hands out. ValueError names the limit that cannot be.
     """
 
-    def __init__(
+    def __cinit__(
         self,
         *,
         int32_t sequences_max,

@@ -1,0 +1,128 @@
+// A seeded drive of the whole scheduler under sanitizers: arrivals, cancels, deadlines, floods, lost front ends, broken
+// steps, readers that do not read. `drive SEED STEPS`; the same seed gives the same drive.
+#include <cstdlib>
+#include <map>
+#include <random>
+
+#include "expect.hpp"
+#include "scheduler/scheduler.hpp"
+
+using namespace aruntime;
+
+namespace {
+
+constexpr Limits kLimits{.sequences_max = 12, .step_tokens_max = 40, .waiting_max = 20, .context_max = 200,
+                         .block_tokens = 4, .blocks = 90, .vocab = 500};
+constexpr std::uint32_t kFrontEnds = 3;
+
+struct Drive {
+  explicit Drive(std::uint32_t seed) : random(seed), scheduler(kLimits, {1, 2}) {}
+
+  std::uint32_t below(std::uint32_t bound) { return static_cast<std::uint32_t>(random() % bound); }
+
+  void submit() {
+    SubmitHead head;
+    head.slot = next++;
+    head.generation = below(3);
+    head.prompt_tokens = 1 + below(below(8) ? 40 : 220);  // some can never fit
+    head.max_tokens = below(60);                          // some ask for nothing
+    head.min_tokens = below(3) ? 0 : below(20);
+    head.deadline_s = below(4) ? std::numeric_limits<double>::infinity() : now_s + below(40);
+    head.priority = static_cast<Priority>(below(3));
+    head.sampling.repetition_penalty = below(4) ? 1.0f : 1.2f;
+    head.sampling.presence_penalty = below(4) ? 0.0f : 0.5f;
+    head.stop_tokens = below(3);
+    head.stop_token_ids[0] = 7;
+    std::vector<std::int32_t> prompt(head.prompt_tokens);
+    for (auto& token : prompt) token = static_cast<std::int32_t>(below(500));
+    const std::uint32_t front_end = below(kFrontEnds);
+    const FinishReason answer = scheduler.submit(front_end, head, prompt.data());
+    open[front_end][FrontEnd::key(head.slot, head.generation)] = 0;
+    refused += answer != FinishReason::kNone;
+  }
+
+  void cancel() {
+    const std::uint32_t front_end = below(kFrontEnds);
+    if (open[front_end].empty()) return;
+    auto at = open[front_end].lower_bound(std::uint64_t{below(next + 1)} << 32);
+    if (at == open[front_end].end()) at = open[front_end].begin();
+    scheduler.cancel(front_end, static_cast<std::uint32_t>(at->first >> 32), static_cast<std::uint32_t>(at->first));
+  }
+
+  void drop() {
+    const std::uint32_t front_end = below(kFrontEnds);
+    scheduler.drop_front_end(front_end);
+    open[front_end].clear();
+  }
+
+  void step() {
+    const StepPlan& plan = scheduler.plan(now_s);
+    scheduler.check_integrity();
+    EXPECT(plan.tokens <= kLimits.step_tokens_max && plan.sequences <= kLimits.sequences_max);
+    EXPECT(plan.query_start[static_cast<std::size_t>(plan.sequences)] == plan.tokens || plan.tokens == 0);
+    if (below(10) == 0) cancel();
+    if (below(300) == 0) drop();
+    if (below(50) == 0) return scheduler.fail_step();
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan.samples));
+    for (auto& token : tokens) token = static_cast<std::int32_t>(below(below(100) ? 500 : 600));  // a few are no tokens
+    scheduler.commit(tokens.data(), nullptr, now_s);
+  }
+
+  void take(std::uint32_t front_end, std::uint32_t max) {
+    std::vector<OutputRecord> records(max);
+    records.resize(scheduler.take_outputs(front_end, records.data(), max));
+    for (const OutputRecord& record : records) {
+      const auto known = open[front_end].find(FrontEnd::key(record.slot, record.generation));
+      EXPECT(known != open[front_end].end());  // never after its end, never another's
+      EXPECT(record.index == known->second);
+      EXPECT(record.token >= 0 || record.finish != FinishReason::kNone);
+      known->second += record.token >= 0;
+      if (record.finish != FinishReason::kNone) open[front_end].erase(known);
+    }
+  }
+
+  void turn() {
+    now_s += 0.5;
+    for (std::uint32_t count = below(flood ? 12 : 3); count > 0; --count) submit();
+    if (below(5) == 0) cancel();
+    if (below(500) == 0) drop();
+    if (below(200) == 0) flood = !flood;
+    step();
+    scheduler.check_integrity();
+    if (below(3)) take(below(kFrontEnds), 1 + below(100));
+    scheduler.check_integrity();
+  }
+
+  void finish() {
+    scheduler.drain();
+    for (int steps = 0; scheduler.stats().waiting + scheduler.stats().running > 0; ++steps) {
+      EXPECT(steps < 20000);
+      step();
+    }
+    for (std::uint32_t front_end = 0; front_end < kFrontEnds; ++front_end) {
+      take(front_end, 100000);
+      EXPECT(open[front_end].empty());
+    }
+    EXPECT(scheduler.stats().blocks_free == kLimits.blocks && scheduler.stats().undelivered == 0);
+    scheduler.check_integrity();
+  }
+
+  std::mt19937 random;
+  Scheduler scheduler;
+  double now_s = 0;
+  bool flood = false;
+  std::uint32_t next = 0, refused = 0;
+  std::map<std::uint64_t, std::uint32_t> open[kFrontEnds];  // what has not ended: tokens taken so far
+};
+
+}  // namespace
+
+int main(int, char** arguments) {
+  Drive drive(static_cast<std::uint32_t>(std::atoi(arguments[1])));
+  for (int steps = std::atoi(arguments[2]); steps > 0; --steps) drive.turn();
+  drive.finish();
+  const Stats stats = drive.scheduler.stats();
+  std::printf("steps %lld preemptions %lld refused %u\n", static_cast<long long>(stats.steps),
+              static_cast<long long>(stats.preemptions), drive.refused);
+  EXPECT(stats.preemptions > 0 && drive.refused > 0);  // the drive went where it should
+}
