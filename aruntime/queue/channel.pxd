@@ -1,0 +1,57 @@
+"""Both ends of a channel, for Cython that moves messages without the GIL."""
+
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport unique_ptr
+from libcpp.vector cimport vector
+
+from aruntime.queue.records cimport CancelMessage, OutputRecord, SubmitHead
+
+
+cdef extern from "queue/channel.hpp" namespace "aruntime" nogil:
+    int create_channel_file "aruntime::create_channel"(uint64_t, uint32_t, uint32_t) except +
+
+    enum class Received(int):
+        kNothing
+        kSubmit
+        kCancel
+        kRefused
+
+    cppclass Message:
+        SubmitHead head
+        CancelMessage cancel
+        vector[int32_t] prompt
+
+    cppclass EngineEnd:
+        EngineEnd(int fd, int front_end_bell, uint64_t epoch) except +
+        Received receive(Message&)
+        uint32_t send(const OutputRecord*, uint32_t)
+        uint32_t output_room()
+        cbool prepare_sleep()
+        void awake()
+        void ring_bell()
+        uint64_t refused()
+
+    cppclass FrontEndEnd:
+        FrontEndEnd(int fd, int engine_bell, uint64_t epoch) except +
+        cbool try_submit(SubmitHead&, const int32_t*) except +
+        cbool try_cancel(uint32_t slot, uint32_t generation)
+        uint32_t take(OutputRecord*, uint32_t)
+        cbool prepare_sleep()
+        void awake()
+        uint64_t submit_room()
+        uint64_t refused()
+
+
+cdef class EngineChannel:
+    cdef unique_ptr[EngineEnd] _end
+    cdef Message _message
+    cdef int _bell
+    cdef EngineEnd* end(self) noexcept nogil
+
+
+cdef class FrontEndChannel:
+    cdef unique_ptr[FrontEndEnd] _end
+    cdef vector[OutputRecord] _records
+    cdef int _bell
+    cdef FrontEndEnd* end(self) except NULL

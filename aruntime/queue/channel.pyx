@@ -1,0 +1,197 @@
+# cython: language_level=3, embedsignature=True, boundscheck=False, wraparound=False
+"""The two ends of a channel's memory file; csrc/queue/channel.hpp says how they talk."""
+
+import os
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from aruntime.queue.records cimport FinishReason, OutputRecord, Priority, SubmitHead, kRequestIdBytes, kStopTokensMax
+
+
+def create_channel(uint64_t epoch, uint32_t submit_cells=16384, uint32_t output_records=16384):
+    """Make a channel's memory file; the descriptor is the caller's. Sizes are powers of two, else ValueError.
+
+    A request takes 5 cells and one more for every 16 prompt tokens, all at once.
+    """
+    return create_channel_file(epoch, submit_cells, output_records)
+
+
+def create_bell():
+    """Make an eventfd; the descriptor is the caller's."""
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+cdef class FrontEndChannel:
+    def __cinit__(self, int fd, int engine_bell, uint64_t epoch):
+        self._bell = os.dup(engine_bell)
+        self._end.reset(new FrontEndEnd(fd, self._bell, epoch))
+
+    def __dealloc__(self):
+        self.close()
+
+    cdef FrontEndEnd* end(self) except NULL:
+        if not self._end:
+            raise ValueError("the channel is closed")
+        return self._end.get()
+
+    def close(self):
+        """Unmap. Safe to call twice; any other call afterwards is a ValueError."""
+        if self._bell >= 0:
+            os.close(self._bell)
+            self._bell = -1
+        self._end.reset()
+
+    def try_submit(self, *, uint32_t slot, uint32_t generation, double arrived_s, double deadline_s,
+                   const int32_t[::1] prompt, uint32_t max_tokens, uint32_t min_tokens, uint32_t tenant,
+                   uint32_t priority, uint32_t attempt, stop_token_ids, bytes request_id, float temperature,
+                   float top_p, float min_p, float presence_penalty, float frequency_penalty,
+                   float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed):
+        """Publish one request. False when the ring has no room for it now. ValueError when it never can."""
+        cdef SubmitHead head
+        cdef uint32_t i
+        if prompt.shape[0] == 0 or prompt.shape[0] > 2**30:
+            raise ValueError(f"want 1 to 2**30 prompt tokens, got {prompt.shape[0]}")
+        if len(stop_token_ids) > kStopTokensMax or len(request_id) > kRequestIdBytes:
+            raise ValueError(f"at most {kStopTokensMax} stop tokens and {kRequestIdBytes} bytes of request id")
+        head.slot = slot
+        head.generation = generation
+        head.arrived_s = arrived_s
+        head.deadline_s = deadline_s
+        head.prompt_tokens = <uint32_t> prompt.shape[0]
+        head.max_tokens = max_tokens
+        head.min_tokens = min_tokens
+        head.tenant = tenant
+        head.priority = <Priority> priority
+        head.attempt = attempt
+        head.stop_tokens = <uint32_t> len(stop_token_ids)
+        for i in range(head.stop_tokens):
+            head.stop_token_ids[i] = stop_token_ids[i]
+        memcpy(head.request_id, <const char*> request_id, len(request_id))
+        head.sampling.temperature = temperature
+        head.sampling.top_p = top_p
+        head.sampling.min_p = min_p
+        head.sampling.presence_penalty = presence_penalty
+        head.sampling.frequency_penalty = frequency_penalty
+        head.sampling.repetition_penalty = repetition_penalty
+        head.sampling.top_k = top_k
+        head.sampling.ignore_eos = ignore_eos
+        head.sampling.seed = seed
+        return self.end().try_submit(head, &prompt[0])
+
+    def try_cancel(self, uint32_t slot, uint32_t generation):
+        """Ask for the end of a sequence. False when the ring has no room now."""
+        return self.end().try_cancel(slot, generation)
+
+    def take(self, uint32_t limit=4096):
+        """Up to `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob)."""
+        if self._records.size() < limit:
+            self._records.resize(limit)
+        cdef uint32_t count = self.end().take(self._records.data(), limit)
+        return [_as_tuple(self._records[i]) for i in range(count)]
+
+    def prepare_sleep(self):
+        """Ask for the bell. False: records are there already."""
+        return self.end().prepare_sleep()
+
+    def awake(self):
+        """The bell need not ring."""
+        self.end().awake()
+
+    @property
+    def submit_cells_free(self):
+        """Cells that the submit ring has room for."""
+        return self.end().submit_room()
+
+    @property
+    def refused(self):
+        """Times that what the engine wrote could not be right."""
+        return self.end().refused()
+
+
+cdef class EngineChannel:
+    def __cinit__(self, int fd, int front_end_bell, uint64_t epoch):
+        self._bell = os.dup(front_end_bell)
+        self._end.reset(new EngineEnd(fd, self._bell, epoch))
+
+    def __dealloc__(self):
+        os.close(self._bell)
+
+    cdef EngineEnd* end(self) noexcept nogil:
+        return self._end.get()
+
+    def receive(self):
+        """The next message, or None.
+
+        ("submit", slot, generation, prompt, head) with the head's other numbers in a dict, ("cancel", slot, generation),
+        or ("refused",) when what was there was malformed and dropped.
+        """
+        cdef Received received = self.end().receive(self._message)
+        if received == Received.kNothing:
+            return None
+        if received == Received.kRefused:
+            return ("refused",)
+        if received == Received.kCancel:
+            return ("cancel", self._message.cancel.slot, self._message.cancel.generation)
+        return ("submit", self._message.head.slot, self._message.head.generation, list(self._message.prompt),
+                _head_as_dict(self._message.head))
+
+    def send(self, records):
+        """Write records as `FrontEndChannel.take` gives them; returns how many there was room for."""
+        cdef vector[OutputRecord] out
+        cdef OutputRecord record
+        for slot, generation, token, index, finish, cached_tokens, logprob in records:
+            record.slot = slot
+            record.generation = generation
+            record.token = token
+            record.index = index
+            record.finish = <FinishReason> (<uint8_t> finish)
+            record.cached_tokens = cached_tokens
+            record.logprob = logprob
+            out.push_back(record)
+        return self.end().send(out.data(), <uint32_t> out.size())
+
+    def prepare_sleep(self):
+        """Ask for the bell. False: a message is there already."""
+        return self.end().prepare_sleep()
+
+    def awake(self):
+        """The bell need not ring."""
+        self.end().awake()
+
+    def ring_bell(self):
+        """Wake the front end if it sleeps."""
+        self.end().ring_bell()
+
+    @property
+    def refused(self):
+        """Malformed messages so far."""
+        return self.end().refused()
+
+
+cdef tuple _as_tuple(const OutputRecord& record):
+    return (record.slot, record.generation, record.token, record.index, <int> (<uint8_t> record.finish),
+            record.cached_tokens, record.logprob)
+
+
+cdef dict _head_as_dict(SubmitHead& head):
+    return {
+        "arrived_s": head.arrived_s,
+        "deadline_s": head.deadline_s,
+        "max_tokens": head.max_tokens,
+        "min_tokens": head.min_tokens,
+        "tenant": head.tenant,
+        "priority": <int> (<uint32_t> head.priority),
+        "attempt": head.attempt,
+        "stop_token_ids": [head.stop_token_ids[i] for i in range(head.stop_tokens)],
+        "request_id": (<bytes> head.request_id[:kRequestIdBytes]).rstrip(b"\0"),
+        "temperature": head.sampling.temperature,
+        "top_p": head.sampling.top_p,
+        "min_p": head.sampling.min_p,
+        "presence_penalty": head.sampling.presence_penalty,
+        "frequency_penalty": head.sampling.frequency_penalty,
+        "repetition_penalty": head.sampling.repetition_penalty,
+        "top_k": head.sampling.top_k,
+        "ignore_eos": head.sampling.ignore_eos != 0,
+        "seed": head.sampling.seed,
+    }

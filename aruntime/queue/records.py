@@ -1,0 +1,25 @@
+"""The enumerations of csrc/queue/records.hpp, for Python. A test holds the two together."""
+
+from enum import IntEnum
+
+
+class FinishReason(IntEnum):
+    """How a sequence ended; NONE while it goes on."""
+
+    NONE = 0
+    STOP = 1
+    LENGTH = 2
+    CANCELLED = 3
+    DEADLINE = 4
+    MODEL_ERROR = 5
+    OVERLOADED = 6
+    INVALID = 7
+    DRAINING = 8
+
+
+class Priority(IntEnum):
+    """A request's class; lower goes first."""
+
+    INTERACTIVE = 0
+    STANDARD = 1
+    BATCH = 2

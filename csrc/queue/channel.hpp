@@ -1,0 +1,239 @@
+// What one front end and one engine share: a memory file with a ring each way and a bell each way.
+//
+//   | header | submit ring: 64-byte cells | output ring: 32-byte records |
+//
+// The supervisor makes the file and hands it to both ends. A process that starts again gets a new file of a new epoch, so
+// nothing of a dead one is ever read. Each end copies a message out before it looks at it: the peer may write meanwhile.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <span>
+#include <vector>
+
+#include "queue/bell.hpp"
+#include "queue/mapping.hpp"
+#include "queue/records.hpp"
+#include "queue/spsc_ring.hpp"
+
+namespace aruntime {
+
+struct alignas(kCellBytes) Cell {
+  std::byte bytes[kCellBytes];
+};
+
+struct ChannelHeader {
+  static constexpr std::uint64_t kMagic = 0x31304c4843525241;  // "ARRCHL01", and the layout's version with it
+  std::uint64_t magic = kMagic;
+  std::uint64_t epoch = 0;
+  std::uint32_t submit_cells = 0;    // a power of two
+  std::uint32_t output_records = 0;  // a power of two
+  RingHeader<> submit;
+  RingHeader<> output;
+  alignas(kCacheLine) Bell<> engine;     // the engine sleeps; front ends ring
+  alignas(kCacheLine) Bell<> front_end;  // the front end sleeps; the engine rings
+};
+static_assert(sizeof(ChannelHeader) % kCacheLine == 0);
+
+// Returns the descriptor of a new channel. Throws std::invalid_argument when a size is no power of two.
+inline int create_channel(std::uint64_t epoch, std::uint32_t submit_cells, std::uint32_t output_records) {
+  const auto power = [](std::uint32_t n) { return n >= 2 && (n & (n - 1)) == 0; };
+  if (!power(submit_cells) || !power(output_records)) throw std::invalid_argument("ring sizes must be powers of two");
+  const std::size_t bytes =
+      sizeof(ChannelHeader) + std::size_t{submit_cells} * sizeof(Cell) + std::size_t{output_records} * sizeof(OutputRecord);
+  const int fd = create_memory_file("aruntime-channel", bytes);
+  const Mapping mapping(fd);
+  auto* header = new (mapping.data()) ChannelHeader;
+  header->epoch = epoch;
+  header->submit_cells = submit_cells;
+  header->output_records = output_records;
+  return fd;
+}
+
+// One end's view of the file, checked when it is opened.
+class Channel {
+ public:
+  // Throws std::invalid_argument when the file is not a channel, or not one of this epoch.
+  Channel(int fd, std::uint64_t epoch) : mapping_(fd) {
+    if (mapping_.bytes() < sizeof(ChannelHeader)) throw std::invalid_argument("too small for a channel");
+    const ChannelHeader& shared = header();
+    submit_cells_ = shared.submit_cells;
+    output_records_ = shared.output_records;
+    const std::size_t bytes = sizeof(ChannelHeader) + std::size_t{submit_cells_} * sizeof(Cell) +
+                              std::size_t{output_records_} * sizeof(OutputRecord);
+    if (shared.magic != ChannelHeader::kMagic) throw std::invalid_argument("not a channel of this layout");
+    if (shared.epoch != epoch) throw std::invalid_argument("a channel of another epoch");
+    if ((submit_cells_ & (submit_cells_ - 1)) != 0 || (output_records_ & (output_records_ - 1)) != 0 ||
+        bytes != mapping_.bytes()) {
+      throw std::invalid_argument("a channel whose sizes do not add up");
+    }
+  }
+
+  ChannelHeader& header() const noexcept { return *reinterpret_cast<ChannelHeader*>(mapping_.data()); }
+  Cell* cells() const noexcept { return reinterpret_cast<Cell*>(mapping_.data() + sizeof(ChannelHeader)); }
+  OutputRecord* outputs() const noexcept { return reinterpret_cast<OutputRecord*>(cells() + submit_cells_); }
+  std::uint32_t submit_cells() const noexcept { return submit_cells_; }
+  std::uint32_t output_records() const noexcept { return output_records_; }
+
+ private:
+  Mapping mapping_;
+  std::uint32_t submit_cells_ = 0;  // copies: the header may change under us
+  std::uint32_t output_records_ = 0;
+};
+
+inline constexpr std::uint32_t cells_of(std::uint32_t prompt_tokens) noexcept {
+  return kSubmitHeadCells + prompt_tokens / kTokensPerCell + (prompt_tokens % kTokensPerCell != 0);
+}
+
+// What an engine has read. `prompt` is of the last submit.
+struct Message {
+  SubmitHead head;
+  CancelMessage cancel;
+  std::vector<std::int32_t> prompt;
+};
+
+enum class Received : int { kNothing = 0, kSubmit = 1, kCancel = 2, kRefused = 3 };
+
+class EngineEnd {
+ public:
+  EngineEnd(int fd, int front_end_bell, std::uint64_t epoch)
+      : channel_(fd, epoch),
+        eventfd_(front_end_bell),
+        cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
+        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
+
+  // Copies the next message out. kRefused: it was malformed, is counted, and all that was published went with it.
+  Received receive(Message& message) noexcept {
+    const std::uint64_t published = cells_.published();
+    if (published == 0 && !cells_.lies()) return Received::kNothing;
+    if (published > 0) {
+      const Cell first = cells_.peek(0);
+      MessageKind kind;
+      std::memcpy(&kind, &first, sizeof kind);
+      if (kind == MessageKind::kCancel && take_cancel(first, message)) return Received::kCancel;
+      if (kind == MessageKind::kSubmit && take_submit(published, message)) return Received::kSubmit;
+    }
+    ++refused_;
+    cells_.resynchronise();
+    return Received::kRefused;
+  }
+
+  // Writes as many of the records as there is room for; returns how many.
+  std::uint32_t send(const OutputRecord* records, std::uint32_t count) noexcept {
+    count = std::min(count, output_room());
+    return outputs_.try_push(std::span(records, count)) ? count : 0;
+  }
+  std::uint32_t output_room() noexcept { return static_cast<std::uint32_t>(outputs_.room()); }
+
+  // Asks for the bell. False: there is a message already, do not sleep.
+  bool prepare_sleep() noexcept {
+    channel_.header().engine.prepare_sleep();
+    return cells_.published() == 0 && !cells_.lies();
+  }
+  void awake() noexcept { channel_.header().engine.awake(); }
+  void ring_bell() noexcept {
+    if (channel_.header().front_end.should_ring()) ring(eventfd_);
+  }
+  std::uint64_t refused() const noexcept { return refused_; }
+
+ private:
+  bool take_cancel(const Cell& first, Message& message) noexcept {
+    std::memcpy(static_cast<void*>(&message.cancel), &first, sizeof(CancelMessage));
+    if (message.cancel.cells != 1) return false;
+    cells_.release(1);
+    return true;
+  }
+
+  bool take_submit(std::uint64_t published, Message& message) noexcept {
+    if (published < kSubmitHeadCells) return false;
+    auto* head = reinterpret_cast<std::byte*>(&message.head);
+    for (std::uint32_t i = 0; i < kSubmitHeadCells; ++i) {
+      const Cell cell = cells_.peek(i);
+      std::memcpy(head + i * kCellBytes, &cell, kCellBytes);
+    }
+    const SubmitHead& said = message.head;
+    if (said.kind != MessageKind::kSubmit || said.prompt_tokens == 0 || said.stop_tokens > kStopTokensMax ||
+        said.cells != cells_of(said.prompt_tokens) || said.cells > published) {
+      return false;
+    }
+    message.prompt.resize(std::size_t{said.cells - kSubmitHeadCells} * kTokensPerCell);
+    for (std::uint32_t i = kSubmitHeadCells; i < said.cells; ++i) {
+      const Cell cell = cells_.peek(i);
+      std::memcpy(message.prompt.data() + std::size_t{i - kSubmitHeadCells} * kTokensPerCell, &cell, kCellBytes);
+    }
+    message.prompt.resize(said.prompt_tokens);
+    cells_.release(said.cells);
+    return true;
+  }
+
+  Channel channel_;
+  int eventfd_;
+  RingConsumer<Cell> cells_;
+  RingProducer<OutputRecord> outputs_;
+  std::uint64_t refused_ = 0;
+};
+
+class FrontEndEnd {
+ public:
+  FrontEndEnd(int fd, int engine_bell, std::uint64_t epoch)
+      : channel_(fd, epoch),
+        eventfd_(engine_bell),
+        cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
+        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
+
+  // Publishes a request by one store and rings the engine if it sleeps. Sets head.kind and head.cells. False: no room.
+  bool try_submit(SubmitHead& head, const std::int32_t* prompt) {
+    head.kind = MessageKind::kSubmit;
+    head.cells = cells_of(head.prompt_tokens);
+    scratch_.assign(head.cells, Cell{});
+    std::memcpy(scratch_.data(), &head, sizeof head);
+    std::memcpy(scratch_.data() + kSubmitHeadCells, prompt, std::size_t{head.prompt_tokens} * sizeof(std::int32_t));
+    return publish(scratch_);
+  }
+
+  bool try_cancel(std::uint32_t slot, std::uint32_t generation) noexcept {
+    const CancelMessage message{.slot = slot, .generation = generation};
+    Cell cell;
+    std::memcpy(&cell, &message, sizeof cell);
+    return publish(std::span(&cell, 1));
+  }
+
+  // Copies out at most `max` records; one whose finish is no FinishReason is refused, with all that was published.
+  std::uint32_t take(OutputRecord* records, std::uint32_t max) noexcept {
+    const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(outputs_.published(), max));
+    std::uint32_t good = 0;
+    while (good < count && (records[good] = outputs_.peek(good)).finish <= FinishReason::kDraining) ++good;
+    if (good < count || outputs_.lies()) {
+      ++refused_;
+      outputs_.resynchronise();
+    } else {
+      outputs_.release(count);
+    }
+    return good;
+  }
+
+  bool prepare_sleep() noexcept {
+    channel_.header().front_end.prepare_sleep();
+    return outputs_.published() == 0 && !outputs_.lies();
+  }
+  void awake() noexcept { channel_.header().front_end.awake(); }
+  std::uint64_t submit_room() noexcept { return cells_.room(); }
+  std::uint64_t refused() const noexcept { return refused_; }
+
+ private:
+  bool publish(std::span<const Cell> cells) noexcept {
+    if (!cells_.try_push(cells)) return false;
+    if (channel_.header().engine.should_ring()) ring(eventfd_);
+    return true;
+  }
+
+  Channel channel_;
+  int eventfd_;
+  RingProducer<Cell> cells_;
+  RingConsumer<OutputRecord> outputs_;
+  std::vector<Cell> scratch_;
+  std::uint64_t refused_ = 0;
+};
+
+}  // namespace aruntime

@@ -1,0 +1,74 @@
+// Rows and columns of 64-bit atomics in a sealed memory file. A row has one writer; anybody reads, and sums.
+//
+// Every number stands alone: nothing orders one cell after another, so relaxed loads and stores are enough. A row is as
+// many whole cache lines as it needs, so writers do not share one.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <new>
+
+#include "queue/mapping.hpp"
+#include "queue/spsc_ring.hpp"
+
+namespace aruntime {
+
+class Table {
+ public:
+  // Returns the descriptor of a new table of zeros.
+  static int create(std::uint32_t rows, std::uint32_t columns) {
+    if (rows == 0 || columns == 0 || rows > 4096 || columns > 4096) throw std::invalid_argument("1 to 4096 rows and columns");
+    const int fd = create_memory_file("aruntime-table", kCacheLine + std::size_t{rows} * stride(columns) * sizeof(Number));
+    const Mapping mapping(fd);
+    new (mapping.data()) Header{.rows = rows, .columns = columns};
+    return fd;
+  }
+
+  // Throws std::invalid_argument when the file is not a table.
+  explicit Table(int fd) : mapping_(fd) {
+    if (mapping_.bytes() < kCacheLine) throw std::invalid_argument("too small for a table");
+    const Header header = *reinterpret_cast<const Header*>(mapping_.data());
+    rows_ = header.rows;
+    columns_ = header.columns;
+    if (header.magic != Header{}.magic || columns_ > 4096 ||
+        mapping_.bytes() != kCacheLine + std::size_t{rows_} * stride(columns_) * sizeof(Number)) {
+      throw std::invalid_argument("not a table");
+    }
+  }
+
+  std::uint32_t rows() const noexcept { return rows_; }
+  std::uint32_t columns() const noexcept { return columns_; }
+  std::int64_t get(std::uint32_t row, std::uint32_t column) const noexcept {
+    return at(row, column).load(std::memory_order_relaxed);
+  }
+  void set(std::uint32_t row, std::uint32_t column, std::int64_t value) noexcept {
+    at(row, column).store(value, std::memory_order_relaxed);
+  }
+  void add(std::uint32_t row, std::uint32_t column, std::int64_t delta) noexcept {
+    at(row, column).fetch_add(delta, std::memory_order_relaxed);
+  }
+  std::int64_t sum(std::uint32_t column) const noexcept {
+    std::int64_t total = 0;
+    for (std::uint32_t row = 0; row < rows_; ++row) total += get(row, column);
+    return total;
+  }
+
+ private:
+  using Number = std::atomic<std::int64_t>;
+  struct Header {
+    std::uint64_t magic = 0x31304c4254525241;  // "ARRTBL01"
+    std::uint32_t rows = 0;
+    std::uint32_t columns = 0;
+  };
+
+  static std::size_t stride(std::uint32_t columns) noexcept { return (columns + 7u) / 8u * 8u; }
+  Number& at(std::uint32_t row, std::uint32_t column) const noexcept {
+    return reinterpret_cast<Number*>(mapping_.data() + kCacheLine)[row * stride(columns_) + column];
+  }
+
+  Mapping mapping_;
+  std::uint32_t rows_ = 0;
+  std::uint32_t columns_ = 0;
+};
+
+}  // namespace aruntime
