@@ -32,6 +32,7 @@ class Door:
         self._routes: dict[int, Route] = {}
         self._pace: dict[int, _Pace] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._retry: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Begin to listen to the bell in the running event loop."""
@@ -42,11 +43,13 @@ class Door:
         """Stop listening; every request in flight ends with an error."""
         if self._loop is not None:
             self._loop.remove_reader(self._bell)
+            self._loop = None
         for replica in list(self._routes):
             self.detach(replica, "the server stopped")
 
     def attach(self, route: Route) -> None:
         """A replica became reachable."""
+        route.on_owed = self._pump_soon
         self._routes[route.replica] = route
         self._pace[route.replica] = _Pace()
         self._pump()
@@ -91,18 +94,17 @@ class Door:
 
     def _pump(self) -> None:
         """Empty the output rings, then ask for the bell; outputs that came meanwhile get a turn of the loop."""
-        again = False
-        owing = False
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         for route in self._routes.values():
             route.pump()
-            again |= not route.prepare_sleep()
-            owing |= route.owes_cancels()
-        if self._loop is None:
-            return
-        if again:
-            self._loop.call_soon(self._pump)
-        elif owing:
-            self._loop.call_later(_CANCEL_RETRY_S, self._pump)
+            if not route.prepare_sleep() and self._loop is not None:
+                self._loop.call_soon(self._pump)
+
+    def _pump_soon(self) -> None:
+        if self._retry is None and self._loop is not None:
+            self._retry = self._loop.call_later(_CANCEL_RETRY_S, self._pump)
 
 
 class _Pace:

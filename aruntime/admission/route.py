@@ -4,6 +4,7 @@ A slot names a sequence in flight. It is free again only when the engine has sai
 generation grows with each use, so a late word can never name the request that has the slot now.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aruntime.admission.ask import Ask
@@ -45,6 +46,7 @@ class Route:
         self._generation = [0] * limits.in_flight_max
         self._holder: list[tuple[Ticket, int] | None] = [None] * limits.in_flight_max
         self._cancels: dict[int, int] = {}  # slot -> generation, while the submit ring is full
+        self.on_owed: Callable[[], None] = lambda: None  # called when a cancel has to wait for room in the ring
 
     @property
     def in_flight(self) -> int:
@@ -84,14 +86,12 @@ class Route:
             holder[0].feed(holder[1], token, FinishReason(finish) if finish else FinishReason.NONE, cached_tokens)
         for slot in list(self._cancels):
             self._try_cancel(slot)
+        if self._cancels:
+            self.on_owed()
 
     def prepare_sleep(self) -> bool:
         """Ask for the bell at the next output. False: there are outputs now, pump again."""
         return self._channel.prepare_sleep()
-
-    def owes_cancels(self) -> bool:
-        """Whether cancels still wait for room in the submit ring."""
-        return bool(self._cancels)
 
     def is_live(self, now_s: float, bound_s: float) -> bool:
         """Whether the engine's loop has turned within `bound_s`."""
@@ -138,6 +138,8 @@ class Route:
             return  # never submitted, or gone with its replica
         self._cancels[slot] = self._generation[slot]
         self._try_cancel(slot)
+        if self._cancels:
+            self.on_owed()
 
     def _try_cancel(self, slot: int) -> None:
         generation = self._cancels[slot]

@@ -65,13 +65,12 @@ class Ticket:
             if finish is not FinishReason.NONE:
                 self._ended(choice)
         else:
-            self._ended(choice)
             self.fail(_error_of(finish))
         self._wake()
 
     def fail(self, error: ServingError) -> None:
         """End the request with `error`, after the outputs that came before it."""
-        if self._error is None and (self._open or self._timer is not None):
+        if self._open:
             self._error = error
             self.close()
             self._wake()

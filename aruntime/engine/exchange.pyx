@@ -2,16 +2,29 @@
 """Moves requests from the submit rings into the scheduler, and its outputs into the output rings, without the GIL."""
 
 from libc.stdint cimport uint32_t, uint64_t
+from libcpp.vector cimport vector
 
-from aruntime.queue.channel cimport EngineChannel, Received
+from aruntime.queue.channel cimport EngineChannel, EngineEnd, Message, Received
+from aruntime.queue.records cimport OutputRecord
 from aruntime.scheduler.scheduler cimport Scheduler
 
 cdef enum:
     BURST = 1024  # messages or records moved for one front end before the next has its turn
 
 
+cdef struct Peer:
+    uint32_t front_end
+    EngineEnd* end
+
+
 cdef class Exchange:
     """One engine's channels to its front ends, on one side, and its scheduler on the other."""
+
+    cdef Scheduler _scheduler
+    cdef dict _channels
+    cdef vector[Peer] _peers
+    cdef Message _message
+    cdef vector[OutputRecord] _outputs
 
     def __cinit__(self, Scheduler scheduler not None):
         self._scheduler = scheduler

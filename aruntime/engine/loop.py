@@ -61,6 +61,10 @@ class Loop:
                 poller.poll(self._rest_ms())
                 self._quiet_bell()
 
+    def drain(self) -> None:
+        """Take no new work; what waits or runs goes on."""
+        self._scheduler.drain()
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits, runs, or has an end that was not delivered yet."""
