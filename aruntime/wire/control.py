@@ -3,8 +3,9 @@
     supervisor -> engine      Load [table, engine bell] · AttachFrontEnd [channel, front end's bell] · DetachFrontEnd
                               Drain · Stop
     engine -> supervisor      Loaded · Ready · Failed · Drained
-    front end -> supervisor   Hello [front end's bell] · Attached · Drained
-    supervisor -> front end   Welcome · ModelState · AttachReplica [channel, engine bell, table] · DetachReplica · Drain
+    front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
+    supervisor -> front end   Welcome · ReplicaState · AttachReplica [channel, engine bell, table] · DetachReplica
+                              Drain
 
 In brackets: the descriptors that travel with the message, in this order. JSON, `kind` first; unknown keys are refused.
 """
@@ -22,6 +23,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Reason = Annotated[str, Field(max_length=2000)]
 Precision = Literal["checkpoint", "float32", "bfloat16", "float16"]
+Life = Literal["starting", "warming", "ready", "down", "failed", "stopped"]
 
 
 class _Message(BaseModel):
@@ -99,6 +101,8 @@ class Failed(_Message):
 
 
 class Drained(_Message):
+    """Nothing is left to do here; the sender is about to leave."""
+
     kind: Literal["drained"] = "drained"
 
 
@@ -109,23 +113,25 @@ class Hello(_Message):
 
 
 class Welcome(_Message):
-    """`front_end` is this front end's row in every table."""
+    """`front_end` is this front end's row in every table, `repository` the folder that is served."""
 
     kind: Literal["welcome"] = "welcome"
     front_end: FrontEndId
+    repository: Folder
 
 
-class ModelState(_Message):
-    """One model version that the repository serves, in place of what was said of it before.
+class ReplicaState(_Message):
+    """How a replica is, in place of what was said of it before; `reason` says why it is not ready.
 
-    `reason` says why it is not ready, and is empty when it is. `created_s` is seconds since 1970.
+    `created_s` is when its model version was published, seconds since 1970.
     """
 
-    kind: Literal["model_state"] = "model_state"
+    kind: Literal["replica_state"] = "replica_state"
+    replica: Count
     model: Name
     version: Size
     created_s: Count
-    ready: bool
+    life: Life
     reason: Reason
 
 
@@ -154,6 +160,15 @@ class Attached(_Message):
     epoch: Size
 
 
+class Refused(_Message):
+    """The front end cannot serve this replica's model version: its tokenizer or template is wrong."""
+
+    kind: Literal["refused"] = "refused"
+    replica: Count
+    epoch: Size
+    reason: Reason
+
+
 class DetachReplica(_Message):
     kind: Literal["detach_replica"] = "detach_replica"
     replica: Count
@@ -162,7 +177,7 @@ class DetachReplica(_Message):
 
 Message = (
     Load | AttachFrontEnd | DetachFrontEnd | Drain | Stop | Loaded | Ready | Failed | Drained | Hello | Welcome
-    | ModelState | AttachReplica | Attached | DetachReplica
+    | ReplicaState | AttachReplica | Attached | Refused | DetachReplica
 )  # fmt: skip
 
 _ANY: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

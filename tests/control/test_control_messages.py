@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aruntime.wire import control
-from aruntime.wire.control import AttachFrontEnd, Drain, Failed, ModelState, decode, encode
+from aruntime.wire.control import AttachFrontEnd, Drain, Failed, ReplicaState, decode, encode
 
 COUNT = st.integers(0, 2**63 - 1)
 SIZE = st.integers(1, 2**63 - 1)
@@ -34,7 +34,15 @@ MESSAGE = st.one_of(
     st.builds(control.Stop),
     st.builds(Failed, reason=TEXT),
     st.builds(control.Hello, pid=SIZE),
-    st.builds(ModelState, model=NAME, version=SIZE, created_s=COUNT, ready=st.booleans(), reason=TEXT),
+    st.builds(
+        ReplicaState,
+        replica=COUNT,
+        model=NAME,
+        version=SIZE,
+        created_s=COUNT,
+        life=st.sampled_from(["ready", "down"]),
+        reason=TEXT,
+    ),
     st.builds(control.DetachReplica, replica=COUNT, reason=TEXT),
 )
 

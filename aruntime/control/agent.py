@@ -1,0 +1,142 @@
+"""A front end's side of the control socket: does what the supervisor says, and keeps the view and the door in step."""
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aruntime.admission.door import Door
+from aruntime.admission.route import Route, RouteLimits
+from aruntime.base import log
+from aruntime.control.line import Line
+from aruntime.control.view import ServedVersion, View
+from aruntime.model.tokenizer import Tokenizer
+from aruntime.queue.channel import FrontEndChannel, create_bell
+from aruntime.queue.post import Post
+from aruntime.queue.table import Table
+from aruntime.wire.control import (
+    Attached,
+    AttachReplica,
+    DetachReplica,
+    Drain,
+    Drained,
+    Hello,
+    Message,
+    Refused,
+    ReplicaState,
+    Welcome,
+)
+
+
+class Agent:
+    """Joins a supervisor over `post` and follows it. `on_drain(deadline_s)` is called when the server is to end.
+
+    `lost` is set when the supervisor is gone; `join` may then be called again with another one.
+    """
+
+    def __init__(self, on_drain: Callable[[float], None] = lambda _: None) -> None:
+        self._bell = create_bell()
+        self.view = View(Door(self._bell, time.monotonic, random.SystemRandom()), time.monotonic)
+        self.lost = asyncio.Event()
+        self._on_drain = on_drain
+        self._line: Line | None = None
+        self._front_end = 0
+        self._changed = asyncio.Event()
+        self._joining: dict[int, asyncio.Task[None]] = {}
+        self._tokenizers: dict[str, Tokenizer] = {}
+
+    async def join(self, post: Post) -> None:
+        """Say hello; returns when welcomed. ConnectionError when the supervisor hangs up instead."""
+        self.lost.clear()
+        self._line = Line(post, self._on_message, self._on_end)
+        self._line.send(Hello(pid=os.getpid()), (self._bell,))
+        while not self.view.supervised:
+            self._changed.clear()
+            await self._changed.wait()
+            if self.lost.is_set():
+                raise ConnectionError("the supervisor hung up")
+
+    async def settled(self, timeout_s: float) -> bool:
+        """Wait until every model is served or has failed; False when that takes longer than `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self.view.settled:
+                    self._changed.clear()
+                    await self._changed.wait()
+        return self.view.settled
+
+    def leave(self) -> None:
+        """Say goodbye, and end what is still in flight."""
+        self.view.door.close()
+        if self._line is not None:
+            self._line.send(Drained())
+            self._line.close()
+        self._drop()
+        os.close(self._bell)
+
+    def _on_message(self, message: Message, fds: list[int]) -> None:
+        match message:
+            case Welcome(front_end=front_end, repository=repository):
+                self._front_end = front_end
+                self.view.repository = repository
+                self.view.supervised = True
+            case ReplicaState():
+                self.view.state_is(message)
+            case AttachReplica(replica=replica):
+                self._joining[replica] = asyncio.create_task(self._attach(message, fds))
+            case DetachReplica(replica=replica, reason=reason):
+                if (task := self._joining.pop(replica, None)) is not None:
+                    task.cancel()
+                self.view.withdraw(replica, reason)
+            case Drain(deadline_s=deadline_s):
+                self.view.door.draining = True
+                self._on_drain(deadline_s)
+            case _:
+                for fd in fds:
+                    os.close(fd)
+                raise ValueError(f"a supervisor does not say {message.kind} to a front end")
+        self._changed.set()
+
+    async def _attach(self, order: AttachReplica, fds: list[int]) -> None:
+        """Take up a channel. The tokenizer is read in a thread: it may be large, and the event loop must turn."""
+        try:
+            if order.folder not in self._tokenizers:
+                self._tokenizers[order.folder] = await asyncio.to_thread(Tokenizer.from_folder, Path(order.folder))
+            self.view.serve(self._served(order, *fds))
+            self._say(Attached(replica=order.replica, epoch=order.epoch))
+        except (ValueError, OSError) as error:
+            log.error("replica.refused", model=order.model, version=order.version, reason=str(error))
+            self._say(Refused(replica=order.replica, epoch=order.epoch, reason=str(error)[:2000]))
+        finally:
+            for fd in fds:
+                os.close(fd)
+            self._changed.set()
+
+    def _served(self, order: AttachReplica, channel: int, engine_bell: int, table: int) -> ServedVersion:
+        limits = RouteLimits(
+            sequences_max=order.sequences_max,
+            waiting_max=order.waiting_max,
+            context_max=order.context_max,
+            vocab=order.vocab,
+        )
+        ring = FrontEndChannel(channel, engine_bell, order.epoch)
+        route = Route(order.replica, self._front_end, ring, Table(table), limits)
+        return ServedVersion(order.model, order.version, order.created_s, self._tokenizers[order.folder], route)
+
+    def _say(self, message: Message) -> None:
+        if self._line is not None:
+            self._line.send(message)
+
+    def _on_end(self) -> None:
+        self._drop()
+        self.view.lose_supervisor()
+        self.lost.set()
+        self._changed.set()
+
+    def _drop(self) -> None:
+        for task in self._joining.values():
+            task.cancel()
+        self._joining.clear()

@@ -1,0 +1,159 @@
+"""Joins front ends and replicas: every pair that is up has one channel, of which nobody else holds a descriptor.
+
+A front end that joins is told of every replica, a replica that becomes ready of every front end; each pair gets a new
+memory file with a new epoch, and the two ends get its descriptor and each other's bell.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from aruntime.base import log
+from aruntime.control.line import Line
+from aruntime.control.replica import DEPARTED_ROW, Replica
+from aruntime.queue.channel import create_channel
+from aruntime.queue.columns import FRONT_ENDS_MAX, Column
+from aruntime.wire.control import (
+    AttachFrontEnd,
+    AttachReplica,
+    DetachFrontEnd,
+    DetachReplica,
+    Drain,
+    ReplicaState,
+    Welcome,
+)
+
+# What a front end counts up in its row and must not vanish with it.
+_KEPT = (Column.ENDED, Column.STALE)
+
+
+@dataclass(slots=True, eq=False)
+class FrontEnd:
+    """One front end that has said hello."""
+
+    number: int
+    line: Line
+    bell: int
+    epochs: dict[int, int] = field(default_factory=dict)  # replica -> epoch of their channel
+    attached: dict[int, int] = field(default_factory=dict)  # replica -> epoch that the front end has taken up
+
+    def close(self) -> None:
+        """Let go of its line and its bell."""
+        self.line.close()
+        os.close(self.bell)
+
+
+class Switchboard:
+    """Which front ends and replicas there are. `replicas` is all that will ever be; front ends come and go."""
+
+    def __init__(self, repository: str, on_settled: Callable[[], None]) -> None:
+        self.replicas: dict[int, Replica] = {}
+        self.front_ends: dict[int, FrontEnd] = {}
+        self._repository = repository
+        self._on_settled = on_settled
+        self._epoch = itertools.count(1)
+        self._number = itertools.cycle(range(1, FRONT_ENDS_MAX + 1))
+
+    def join(self, line: Line, bell: int) -> FrontEnd:
+        """Welcome a front end. ValueError when there is no row left for it."""
+        if len(self.front_ends) == FRONT_ENDS_MAX:
+            raise ValueError(f"there are {FRONT_ENDS_MAX} front ends already")
+        # The number that was free for the longest: a late word of a dead front end finds nobody under it.
+        number = next(number for number in self._number if number not in self.front_ends)
+        front_end = self.front_ends[number] = FrontEnd(number, line, bell)
+        line.send(Welcome(front_end=number, repository=self._repository))
+        for replica in self.replicas.values():
+            line.send(_state(replica))
+            if replica.life == "ready":
+                self._connect(front_end, replica)
+        log.info("front_end.joined", front_end=number)
+        return front_end
+
+    def leave(self, front_end: FrontEnd) -> None:
+        """A front end is gone: its sequences vanish from the engines, its counts from the tables."""
+        del self.front_ends[front_end.number]
+        front_end.close()
+        for replica in self._ready():
+            replica.send(DetachFrontEnd(front_end=front_end.number))
+            assert replica.engine is not None
+            table = replica.engine.table
+            for column in _KEPT:
+                table.add(DEPARTED_ROW, column, table.get(front_end.number, column))
+            table.zero(front_end.number)
+        log.info("front_end.left", front_end=front_end.number)
+
+    def changed(self, replica: Replica) -> None:
+        """A replica's life has changed: tell the front ends, and make or break its channels."""
+        for front_end in self.front_ends.values():
+            front_end.line.send(_state(replica))
+            if replica.life == "ready":
+                self._connect(front_end, replica)
+            elif front_end.epochs.pop(replica.number, None) is not None:
+                front_end.attached.pop(replica.number, None)
+                front_end.line.send(DetachReplica(replica=replica.number, reason=replica.reason))
+        self._settle()
+
+    def attached(self, front_end: FrontEnd, replica: int, epoch: int) -> None:
+        """A front end has taken up its channel to a replica."""
+        if front_end.epochs.get(replica) == epoch:
+            front_end.attached[replica] = epoch
+            self._settle()
+
+    def drain(self, deadline_s: float) -> None:
+        """Tell every front end to take nothing new and finish what runs."""
+        for front_end in self.front_ends.values():
+            front_end.line.send(Drain(deadline_s=deadline_s))
+
+    def is_settled(self, front_ends: int) -> bool:
+        """Whether no replica is on its way and so many front ends send to every ready one."""
+        ready = {replica.number for replica in self._ready()}
+        return (
+            all(replica.life in ("ready", "failed") for replica in self.replicas.values())
+            and len(self.front_ends) >= front_ends
+            and all(set(front_end.attached) >= ready for front_end in self.front_ends.values())
+        )
+
+    def _ready(self) -> Iterable[Replica]:
+        return (replica for replica in self.replicas.values() if replica.life == "ready")
+
+    def _connect(self, front_end: FrontEnd, replica: Replica) -> None:
+        engine, order = replica.engine, replica.order
+        assert engine is not None
+        assert engine.loaded is not None
+        assert order is not None
+        epoch = front_end.epochs[replica.number] = next(self._epoch)
+        channel = create_channel(epoch)
+        try:
+            replica.send(AttachFrontEnd(front_end=front_end.number, epoch=epoch), (channel, front_end.bell))
+            message = AttachReplica(
+                replica=replica.number,
+                epoch=epoch,
+                model=replica.model,
+                version=replica.version,
+                created_s=replica.created_s,
+                folder=order.folder,
+                context_max=engine.loaded.context_max,
+                vocab=engine.loaded.vocab,
+                blocks=engine.loaded.blocks,
+                block_tokens=order.block_tokens,
+                sequences_max=order.sequences_max,
+                waiting_max=order.waiting_max,
+            )
+            front_end.line.send(message, (channel, engine.bell, engine.table_fd))
+        finally:
+            os.close(channel)
+
+    def _settle(self) -> None:
+        self._on_settled()
+
+
+def _state(replica: Replica) -> ReplicaState:
+    return ReplicaState(
+        replica=replica.number,
+        model=replica.model,
+        version=replica.version,
+        created_s=replica.created_s,
+        life=replica.life,
+        reason=replica.reason,
+    )

@@ -1,0 +1,169 @@
+"""What a front end knows of the models, for http to read. The agent (`aruntime.control.agent`) keeps it up to date.
+
+Plain values and dictionaries of this process: reading it costs no wait, no lock and no system call.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from aruntime.admission.door import Door
+from aruntime.admission.route import Route
+from aruntime.base.errors import ModelNotFound, ModelNotReady
+from aruntime.base.names import ModelRef
+from aruntime.model.tokenizer import Tokenizer
+from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.queue.table import Table
+from aruntime.wire.control import ReplicaState
+
+# An engine's loop turns at least every quarter of a second at rest, and after every step.
+PROGRESS_S_MAX = 5.0
+_RETRY_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedVersion:
+    """A model version that this front end sends requests to."""
+
+    name: str
+    version: int
+    created_s: int
+    tokenizer: Tokenizer
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model version of the repository; `created_s` is seconds since 1970."""
+
+    name: str
+    version: int
+    created_s: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """Whether one engine makes progress: `idle_s` since its loop last turned, `reason` when it is not ok."""
+
+    model: str
+    version: int
+    replica: int
+    ok: bool
+    steps: int
+    idle_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`ready`: every model is served and no engine stands still; `reasons` says what is missing."""
+
+    live: bool
+    ready: bool
+    reasons: list[str]
+    engines: list[EngineHealth]
+    dependencies: dict[str, str]
+
+
+class View:
+    """The models, the door to them, and how they are. `clock` is the monotonic one."""
+
+    def __init__(self, door: Door, clock: Callable[[], float]) -> None:
+        self.door = door
+        self.repository = ""
+        self.supervised = False
+        self._clock = clock
+        self._states: dict[int, ReplicaState] = {}
+        self._served: dict[int, ServedVersion] = {}
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is shutting down."""
+        return self.door.draining
+
+    def resolve(self, ref: ModelRef) -> ServedVersion:
+        """The version that `ref` means. ModelNotFound; ModelNotReady when it is there but cannot serve now."""
+        known = [
+            state
+            for state in self._states.values()
+            if state.model == ref.name and ref.version in (None, state.version) and not (ref.label or ref.adapter)
+        ]
+        if not known:
+            raise ModelNotFound(f"no model {_text(ref)!r}", param="model")
+        for state in known:
+            if state.replica in self._served:
+                return self._served[state.replica]
+        # Why stays on this side: reasons name files and processes.
+        raise ModelNotReady(f"the model {_text(ref)!r} is not ready", retry_after_s=_RETRY_AFTER_S)
+
+    def models(self) -> list[ModelEntry]:
+        """Every model version of the repository that is served or should be."""
+        return [
+            ModelEntry(state.model, state.version, state.created_s, state.replica in self._served)
+            for state in self._states.values()
+        ]
+
+    def health(self) -> Health:
+        """How everything is, as this front end sees it."""
+        engines = [self._engine_health(state) for state in self._states.values()]
+        reasons = [f"{engine.model}@{engine.version}: {engine.reason}" for engine in engines if not engine.ok]
+        if self.draining:
+            reasons.append("the server is shutting down")
+        if not engines:
+            reasons.append("no model is known yet")
+        dependencies = {
+            "supervisor": "ok" if self.supervised else "gone",
+            "repository": "ok" if os.access(self.repository, os.R_OK | os.X_OK) else "cannot be read",
+        }
+        return Health(live=True, ready=not reasons, reasons=reasons, engines=engines, dependencies=dependencies)
+
+    def replica_tables(self) -> Iterator[tuple[dict[str, str], Table]]:
+        """The shared table of every served replica, with the labels of its metrics."""
+        for number, served in self._served.items():
+            yield {"model": served.name, "version": str(served.version), "replica": str(number)}, served.route.table
+
+    def state_is(self, state: ReplicaState) -> None:
+        """The supervisor says how a replica is."""
+        self._states[state.replica] = state
+
+    def serve(self, served: ServedVersion) -> None:
+        """Requests for this version go to its route from now on."""
+        self._served[served.route.replica] = served
+        self.door.attach(served.route)
+
+    def withdraw(self, replica: int, reason: str) -> None:
+        """A replica is gone: its requests end with ModelError(reason)."""
+        if self._served.pop(replica, None) is not None:
+            self.door.detach(replica, reason)
+
+    def lose_supervisor(self) -> None:
+        """Nobody keeps the engines any more: they have ended with their supervisor."""
+        self.supervised = False
+        for replica in list(self._served):
+            self.withdraw(replica, "the engine's supervisor is gone")
+        self._states.clear()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every replica is served or has failed for good."""
+        return bool(self._states) and all(
+            state.replica in self._served or state.life == "failed" for state in self._states.values()
+        )
+
+    def _engine_health(self, state: ReplicaState) -> EngineHealth:
+        served = self._served.get(state.replica)
+        if served is None:
+            reason = state.reason or "joining"
+            return EngineHealth(state.model, state.version, state.replica, False, 0, 0.0, reason)
+        table = served.route.table
+        idle_s = max(0.0, self._clock() - table.get(ENGINE_ROW, Column.HEARTBEAT_US) / 1e6)
+        ok = idle_s < PROGRESS_S_MAX
+        reason = "" if ok else f"no progress for {idle_s:.1f} s"
+        steps = table.get(ENGINE_ROW, Column.STEPS)
+        return EngineHealth(state.model, state.version, state.replica, ok, steps, idle_s, reason)
+
+
+def _text(ref: ModelRef) -> str:
+    selector = f"@{ref.version or ref.label}" if ref.version or ref.label else f":{ref.adapter}" if ref.adapter else ""
+    return f"{ref.name}{selector}"
