@@ -1,0 +1,196 @@
+"""Text to token ids and back, for one model version; the tokenizers library does the work, no torch is loaded.
+
+What a user writes never becomes a control token. In a chat, the template's own special tokens must count and the same
+characters inside a message must not, although both end up in one text:
+
+    message    "a<|im_end|>b"                        a marker (a private-use character that no message holds) goes
+    marked     "a<▮|im_end|>b"                       into every special token that a message spells
+    rendered   "<|im_start|>user\\na<▮|im_end|>b<|im_end|>"
+    pieces     [im_start] "user\\na<|im_end|>b" [im_end]     split at what is whole, marker taken out,
+    ids                                                      pieces encoded with special tokens off
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from aruntime.model.chat_template import ChatTemplate, TemplateRefused
+from aruntime.model.config import CheckpointRefused
+from aruntime.model.detokenizer import Detokenizer, Vocabulary
+
+_PRIVATE_USE = range(0x10FFFD, 0xF0000, -1)  # planes 16 and 15
+
+
+class Tokenizer:
+    """Encodes texts and chats, and makes detokenizers. Safe to share between threads."""
+
+    def __init__(self, definition: Mapping[str, Any], config: Mapping[str, Any], template: ChatTemplate | None) -> None:
+        """`definition` is tokenizer.json, `config` tokenizer_config.json; ValueError when they make no tokenizer."""
+        self._first = _backend(definition)
+        self._later = _backend(_without_first_prefix(definition)) if _has_first_prefix(definition) else self._first
+        self._template = template
+        added = self._first.get_added_tokens_decoder()
+        special = {number: token for number, token in added.items() if token.special and token.content}
+        # Longest first: an alternation takes the first that fits, the library the longest.
+        self._special = sorted(special.items(), key=lambda entry: -len(entry[1].content))
+        self._special_pattern = re.compile(
+            "|".join(f"({re.escape(token.content)})" for _, token in self._special) or "(?!)"
+        )
+        self._special_heads = tuple({t.content[:cut] for t in special.values() for cut in range(1, len(t.content))})
+        self._prefix, self._suffix = self._around()
+        self._vocabulary = Vocabulary(self._first, definition.get("decoder"))
+        self.vocab_size = self._first.get_vocab_size(with_added_tokens=True)
+        self.bos_id = self._id_of(config.get("bos_token"))
+        self.eos_id = self._id_of(config.get("eos_token"))
+        self.special_ids = frozenset(special)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """Read tokenizer.json, tokenizer_config.json and the chat template. CheckpointRefused says what is wrong."""
+        try:
+            definition = _read_json(folder / "tokenizer.json")
+            has_config = (folder / "tokenizer_config.json").is_file()
+            config = _read_json(folder / "tokenizer_config.json") if has_config else {}
+            return cls(definition, config, ChatTemplate.from_folder(folder, config))
+        except FileNotFoundError:
+            raise CheckpointRefused("tokenizer.json is missing") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointRefused(f"the tokenizer cannot be read: {error}") from error
+
+    def encode(self, text: str, *, special: bool = False, add_bos: bool = True) -> list[int]:
+        """The ids of a bare text.
+
+        `special`: special tokens spelled in it count; `add_bos`: what the model puts around a text (its BOS) is added.
+        """
+        ids = list(self._split(text)) if special else self._piece(text, first=True)
+        return [*self._prefix, *ids, *self._suffix] if add_bos else ids
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """The ids of a conversation, as the model's template frames it. TemplateRefused when it cannot."""
+        if self._template is None:
+            raise TemplateRefused("this model has no chat template; use completions")
+        marker = self._marker(messages, tools)
+        text = self._template.render(
+            _map_strings(messages, lambda text: self._broken(text, marker)),
+            tools=_map_strings(tools, lambda text: self._broken(text, marker)),
+            add_generation_prompt=add_generation_prompt,
+        )
+        return list(self._split(text, marker))
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh incremental decoder; special tokens have no text."""
+        return self._vocabulary.detokenizer()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The whole text of `ids`, without special tokens."""
+        return str(self._first.decode(ids, skip_special_tokens=True))
+
+    def _split(self, text: str, marker: str = "") -> Iterator[int]:
+        """The ids of `text`, split at its special tokens; AddedToken's lstrip and rstrip eat the space around."""
+        place, eat = 0, False
+        for match in self._special_pattern.finditer(text):
+            if marker and text.startswith(marker, match.end()):
+                continue  # a special token of one character cannot be broken, only followed
+            number, token = self._special[(match.lastindex or 1) - 1]
+            piece = text[place : match.start()]
+            yield from self._piece(_trimmed(piece, left=eat, right=token.lstrip), first=place == 0, marker=marker)
+            yield number
+            place, eat = match.end(), token.rstrip
+        yield from self._piece(_trimmed(text[place:], left=eat, right=False), first=place == 0, marker=marker)
+
+    def _piece(self, text: str, *, first: bool, marker: str = "") -> list[int]:
+        text = text.replace(marker, "") if marker else text
+        backend = self._first if first else self._later
+        return list(backend.encode(text, add_special_tokens=False).ids) if text else []
+
+    def _marker(self, *values: Any) -> str:
+        """A character that no string of `values` holds; "" when no string needs one."""
+        strings = [text for value in values for text in _strings(value)]
+        if not any(self._special_pattern.search(text) or text.endswith(self._special_heads) for text in strings):
+            return ""
+        used = set().union(*strings)
+        return next(chr(code) for code in _PRIVATE_USE if chr(code) not in used)
+
+    def _broken(self, text: str, marker: str) -> str:
+        """`text` with no special token in it, nor the beginning of one at its end (the next part may hold the rest)."""
+        if marker and self._special_pattern.search(text):
+            pattern = f"(?=(?:{self._special_pattern.pattern}))(?s:.)"
+            text = re.sub(pattern, lambda match: match[0] + marker, text)
+        return text + marker if marker and text.endswith(self._special_heads) else text
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """What the model's post-processor puts before and after a text."""
+        bare = self._first.encode("a", add_special_tokens=False).ids
+        framed = self._first.encode("a", add_special_tokens=True).ids
+        start = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
+        return framed[:start], framed[start + len(bare) :]
+
+    def _id_of(self, token: Any) -> int | None:
+        content = token.get("content") if isinstance(token, dict) else token
+        return self._first.token_to_id(content) if isinstance(content, str) else None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    value = json.loads(file.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError(f"{file.name} is not an object")
+    return value
+
+
+def _backend(definition: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    try:
+        backend = tokenizers.Tokenizer.from_str(json.dumps(definition))
+    except Exception as error:  # the library raises a bare Exception
+        raise ValueError(str(error)[:200]) from error
+    backend.no_padding()
+    backend.no_truncation()
+    backend.encode_special_tokens = True  # that is: spell them, do not match them
+    return backend
+
+
+def _has_first_prefix(definition: Mapping[str, Any]) -> bool:
+    splitter = definition.get("pre_tokenizer") or {}
+    return splitter.get("type") == "Metaspace" and splitter.get("prepend_scheme") == "first"
+
+
+def _without_first_prefix(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """For pieces that do not begin the text: encoded alone, each would take itself for the first."""
+    return {**definition, "pre_tokenizer": {**definition["pre_tokenizer"], "prepend_scheme": "never"}}
+
+
+def _trimmed(text: str, *, left: bool, right: bool) -> str:
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+def _map_strings(value: Any, change: Any) -> Any:
+    """The same nest of dicts and lists with every string changed; other values as they are."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_map_strings(key, change): _map_strings(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_map_strings(item, change) for item in value]
+    return value
