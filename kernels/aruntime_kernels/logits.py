@@ -1,0 +1,149 @@
+"""Change logits before a token is drawn: penalties for what was said already, and bans.
+
+    repetition   a token of the prompt or the output: logit / r if positive, logit * r if not
+    frequency    logit -= f * (times it was put out)
+    presence     logit -= p   (if it was put out at all)
+
+Shapes: R rows of V logits; P pairs (row, token), each at most once; Q banned pairs.
+Bytes: 8 * P, wherever they lie: the cost follows what was said, not the vocabulary.
+Source: repetition from CTRL (Keskar et al., 2019); presence and frequency as OpenAI documents them.
+"""
+
+import torch
+
+from aruntime_kernels import _check, cpu
+from aruntime_kernels._triton import OPTIONS, jit, tl, triton
+
+_BLOCK = 128
+
+
+def penalize(
+    logits: torch.Tensor,
+    row: torch.Tensor,
+    token: torch.Tensor,
+    output_count: torch.Tensor,
+    in_prompt: torch.Tensor,
+    presence: torch.Tensor,
+    frequency: torch.Tensor,
+    repetition: torch.Tensor,
+) -> None:
+    """Penalise `logits` ([R, V] float32, in place) at the pairs `row`, `token` ([P] int32).
+
+    `output_count` says how often the token was put out, `in_prompt` is 1 when the prompt has it ([P] int32);
+    `presence`, `frequency` and `repetition` are a row's penalties ([R] float32).
+    """
+    if logits.is_cuda:
+        penalize_triton(logits, row, token, output_count, in_prompt, presence, frequency, repetition)
+    else:
+        cpu.penalize(logits, row, token, output_count, in_prompt, presence, frequency, repetition)
+
+
+def ban(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor) -> None:
+    """Set `logits` ([R, V] float32, in place) to minus infinity at the pairs `row`, `token` ([Q] int32)."""
+    if logits.is_cuda:
+        ban_triton(logits, row, token)
+    else:
+        cpu.ban(logits, row, token)
+
+
+def penalize_triton(
+    logits: torch.Tensor,
+    row: torch.Tensor,
+    token: torch.Tensor,
+    output_count: torch.Tensor,
+    in_prompt: torch.Tensor,
+    presence: torch.Tensor,
+    frequency: torch.Tensor,
+    repetition: torch.Tensor,
+) -> None:
+    """As `penalize`, by the Triton kernel: one program a block of pairs."""
+    pairs = row.shape[0]
+    for name, tensor in (("row", row), ("token", token), ("output_count", output_count), ("in_prompt", in_prompt)):
+        _check.ints(name, tensor, pairs)
+    for name, tensor in (("presence", presence), ("frequency", frequency), ("repetition", repetition)):
+        _check.shape(name, tensor, (logits.shape[0],))
+    _penalize_kernel[(triton.cdiv(pairs, _BLOCK),)](
+        logits,
+        row,
+        token,
+        output_count,
+        in_prompt,
+        presence,
+        frequency,
+        repetition,
+        logits.stride(0),
+        pairs,
+        BLOCK=_BLOCK,
+        num_warps=4,
+        **OPTIONS,
+    )
+
+
+def ban_triton(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor) -> None:
+    """As `ban`, by the Triton kernel."""
+    pairs = row.shape[0]
+    _check.ints("row", row, pairs)
+    _check.ints("token", token, pairs)
+    _ban_kernel[(triton.cdiv(pairs, _BLOCK),)](
+        logits, row, token, logits.stride(0), pairs, BLOCK=_BLOCK, num_warps=4, **OPTIONS
+    )
+
+
+@jit
+def _penalize_kernel(
+    logits,
+    row,
+    token,
+    output_count,
+    in_prompt,
+    presence,
+    frequency,
+    repetition,
+    stride,
+    pairs,
+    BLOCK: tl.constexpr,
+):
+    pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = pair < pairs
+    at = tl.load(row + pair, mask=inside, other=0)
+    place = logits + at.to(tl.int64) * stride + tl.load(token + pair, mask=inside, other=0)
+    count = tl.load(output_count + pair, mask=inside, other=0)
+    seen = (count > 0) | (tl.load(in_prompt + pair, mask=inside, other=0) != 0)
+    value = tl.load(place, mask=inside, other=0.0)
+    by = tl.load(repetition + at, mask=inside, other=1.0)
+    value = tl.where(seen, tl.where(value > 0, value / by, value * by), value)
+    value -= tl.load(frequency + at, mask=inside, other=0.0) * count.to(tl.float32)
+    value -= tl.where(count > 0, tl.load(presence + at, mask=inside, other=0.0), 0.0)
+    tl.store(place, value, mask=inside)
+
+
+@jit
+def _ban_kernel(logits, row, token, stride, pairs, BLOCK: tl.constexpr):
+    pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = pair < pairs
+    at = tl.load(row + pair, mask=inside, other=0).to(tl.int64)
+    tl.store(logits + at * stride + tl.load(token + pair, mask=inside, other=0), float("-inf"), mask=inside)
+
+
+def penalize_reference(
+    logits: torch.Tensor,
+    row: torch.Tensor,
+    token: torch.Tensor,
+    output_count: torch.Tensor,
+    in_prompt: torch.Tensor,
+    presence: torch.Tensor,
+    frequency: torch.Tensor,
+    repetition: torch.Tensor,
+) -> None:
+    """What `penalize` means, in the plainest torch."""
+    at, column = row.long(), token.long()
+    value, by = logits[at, column], repetition[at]
+    seen = (output_count > 0) | (in_prompt != 0)
+    value = torch.where(seen, torch.where(value > 0, value / by, value * by), value)
+    value = value - frequency[at] * output_count - presence[at] * (output_count > 0)
+    logits[at, column] = value
+
+
+def ban_reference(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor) -> None:
+    """What `ban` means, in the plainest torch."""
+    logits[row.long(), token.long()] = float("-inf")
