@@ -1,0 +1,165 @@
+"""Whatever front ends do, in whatever order: the books balance after every step and each request ends once."""
+
+import random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from scheduler_world import VOCAB, Request, World
+
+FRONT_ENDS = st.integers(0, 2)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    @initialize(
+        sequences_max=st.integers(1, 6),
+        spare_tokens=st.integers(0, 20),
+        waiting_max=st.integers(1, 8),
+        context_max=st.integers(20, 60),
+        block_tokens=st.sampled_from([1, 3, 4]),
+        blocks=st.integers(8, 24),
+    )
+    def begin(self, spare_tokens: int, **limits: int) -> None:
+        self.world = World(step_tokens_max=limits["sequences_max"] + spare_tokens, **limits)
+        self.slot = 0
+
+    @rule(
+        front_end=FRONT_ENDS,
+        prompt=st.lists(st.integers(0, 20), max_size=20),
+        max_tokens=st.integers(0, 40),
+        min_tokens=st.integers(0, 5),
+        priority=st.integers(0, 2),
+        ignore_eos=st.booleans(),
+        stops=st.sets(st.integers(0, 15), max_size=3),
+        timeout_s=st.sampled_from([float("inf"), float("inf"), 0.0, 2.0, 10.0]),
+        penalties=st.sampled_from([(1.0, 0.0), (1.0, 0.5), (1.5, 0.0), (1.5, 0.5)]),
+    )
+    def submit(
+        self,
+        front_end: int,
+        prompt: list[int],
+        max_tokens: int,
+        min_tokens: int,
+        priority: int,
+        ignore_eos: bool,
+        stops: set[int],
+        timeout_s: float,
+        penalties: tuple[float, float],
+    ) -> None:
+        self.slot += 1
+        self.world.submit(
+            Request(
+                key=(front_end, self.slot, self.slot % 3),
+                prompt=[VOCAB - self.slot, *prompt],
+                max_tokens=max_tokens,
+                seed=self.slot,
+                priority=priority,
+                min_tokens=min_tokens,
+                ignore_eos=ignore_eos,
+                stop_token_ids=tuple(sorted(stops)),
+                deadline_s=self.world.now_s + timeout_s,
+                repetition_penalty=penalties[0],
+                presence_penalty=penalties[1],
+            )
+        )
+
+    @rule(steps=st.integers(1, 8))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            self.world.now_s += 0.25
+            self.world.step()
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.world.requests:
+            self.world.cancel(data.draw(st.sampled_from(sorted(self.world.requests))))
+
+    @rule(data=st.data())
+    def cancel_while_the_step_runs(self, data: st.DataObject) -> None:
+        plan = self.world.plan()
+        if self.world.requests:
+            self.world.cancel(data.draw(st.sampled_from(sorted(self.world.requests))))
+        self.world.commit(plan)
+
+    @rule(front_end=FRONT_ENDS)
+    def drop_while_the_step_runs(self, front_end: int) -> None:
+        plan = self.world.plan()
+        self.world.drop(front_end)
+        self.world.commit(plan)
+
+    @rule()
+    def fail(self) -> None:
+        self.world.plan()
+        self.world.fail()
+
+    @rule(front_end=FRONT_ENDS, limit=st.integers(0, 20))
+    def take(self, front_end: int, limit: int) -> None:
+        self.world.take(front_end, limit)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.finish()
+
+
+SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestWhateverFrontEndsDo = SchedulerMachine.TestCase
+
+
+def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
+    return Request(
+        key=(slot % 3, slot, slot % 5),
+        prompt=[VOCAB - slot, *chance.choices(range(20), k=chance.randrange(50))],
+        max_tokens=chance.randrange(60),
+        seed=chance.getrandbits(64),
+        priority=chance.randrange(3),
+        min_tokens=chance.choice([0, 0, 9]),
+        ignore_eos=chance.random() < 0.7,
+        stop_token_ids=tuple(chance.choices(range(16), k=chance.choice([0, 0, 2]))),
+        deadline_s=now_s + chance.choice([float("inf"), float("inf"), 5.0, 30.0]),
+        repetition_penalty=chance.choice([1.0, 1.3]),
+        presence_penalty=chance.choice([0.0, 0.5]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_life_keeps_every_promise(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(
+        sequences_max=chance.randrange(4, 12),
+        step_tokens_max=chance.randrange(12, 60),
+        waiting_max=chance.randrange(5, 40),
+        context_max=100,
+        block_tokens=chance.choice([1, 3, 4, 8]),
+        blocks=chance.randrange(30, 60),
+    )
+    slot = 0
+    for _ in range(400):
+        world.now_s += 0.25
+        for _ in range(chance.choice([0, 0, 1, 3])):
+            slot += 1
+            world.submit(random_request(chance, slot, world.now_s))
+        plan = world.plan()
+        if world.requests and chance.random() < 0.2:
+            world.cancel(chance.choice(sorted(world.requests)))
+        if chance.random() < 0.01:
+            world.drop(chance.randrange(3))
+        if chance.random() < 0.02:
+            world.fail()
+        else:
+            world.commit(plan)
+        world.take(chance.randrange(3), chance.randrange(40))
+    world.finish()
+    assert world.scheduler.stats().preemptions > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_preempted_finish_with_the_tokens_of_an_undisturbed_run(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(sequences_max=8, step_tokens_max=24, waiting_max=200, context_max=120, block_tokens=4, blocks=40)
+    for slot in range(1, 80):
+        request = random_request(chance, slot, 0.0)
+        request.deadline_s = float("inf")
+        world.submit(request)
+    world.finish()
+    assert world.scheduler.stats().preemptions > 20
