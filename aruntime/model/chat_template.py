@@ -91,11 +91,10 @@ class _Meter:
         self._steps = STEPS_MAX
         self._characters = CHARACTERS_MAX
 
-    def step(self) -> bool:
+    def step(self) -> None:
         self._steps -= 1
         if self._steps < 0 or self._clock() > self._end_s:
             raise TemplateRefused("these messages take the model's chat template too long")
-        return True
 
     def written(self, chunk: str) -> str:
         self._characters -= len(chunk)
@@ -170,19 +169,12 @@ class _Generation(Extension):
 class _AddMeters(NodeTransformer):
     """Puts the meter into a parsed template."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_call("meter_step")))
-        if node.test is not None:
-            node.test = nodes.And(_call("meter_step"), node.test)
-        return node
-
-    def visit_Macro(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
+    def visit_For(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
         self.generic_visit(node)
         node.body.insert(0, nodes.ExprStmt(_call("meter_step")))
         return node
 
-    visit_CallBlock = visit_Macro
+    visit_Macro = visit_CallBlock = visit_For
 
     def visit_Assign(self, node: nodes.Assign) -> nodes.Node:
         self.generic_visit(node)
