@@ -43,6 +43,7 @@ class Agent:
         self.lost = asyncio.Event()
         self._on_drain = on_drain
         self._line: Line | None = None
+        self._open = False
         self._front_end = 0
         self._changed = asyncio.Event()
         self._joining: dict[int, asyncio.Task[None]] = {}
@@ -50,6 +51,9 @@ class Agent:
 
     async def join(self, post: Post) -> None:
         """Say hello; returns when welcomed. ConnectionError when the supervisor hangs up instead."""
+        if not self._open:
+            self.view.door.open()
+            self._open = True
         self.lost.clear()
         self._line = Line(post, self._on_message, self._on_end)
         self._line.send(Hello(pid=os.getpid()), (self._bell,))
@@ -67,6 +71,11 @@ class Agent:
                     self._changed.clear()
                     await self._changed.wait()
         return self.view.settled
+
+    def drain(self, deadline_s: float) -> None:
+        """Let nothing new in."""
+        self.view.door.draining = True
+        self._on_drain(deadline_s)
 
     def leave(self) -> None:
         """Say goodbye, and end what is still in flight."""
@@ -86,17 +95,16 @@ class Agent:
             case ReplicaState():
                 self.view.state_is(message)
             case AttachReplica(replica=replica):
-                self._joining[replica] = asyncio.create_task(self._attach(message, fds))
+                task = self._joining[replica] = asyncio.create_task(self._attach(message, fds))
+                task.add_done_callback(lambda _: _close(fds))  # also when it is cancelled before it began
             case DetachReplica(replica=replica, reason=reason):
-                if (task := self._joining.pop(replica, None)) is not None:
-                    task.cancel()
+                if replica in self._joining:
+                    self._joining.pop(replica).cancel()
                 self.view.withdraw(replica, reason)
             case Drain(deadline_s=deadline_s):
-                self.view.door.draining = True
-                self._on_drain(deadline_s)
+                self.drain(deadline_s)
             case _:
-                for fd in fds:
-                    os.close(fd)
+                _close(fds)
                 raise ValueError(f"a supervisor does not say {message.kind} to a front end")
         self._changed.set()
 
@@ -110,10 +118,7 @@ class Agent:
         except (ValueError, OSError) as error:
             log.error("replica.refused", model=order.model, version=order.version, reason=str(error))
             self._say(Refused(replica=order.replica, epoch=order.epoch, reason=str(error)[:2000]))
-        finally:
-            for fd in fds:
-                os.close(fd)
-            self._changed.set()
+        self._changed.set()
 
     def _served(self, order: AttachReplica, channel: int, engine_bell: int, table: int) -> ServedVersion:
         limits = RouteLimits(
@@ -140,3 +145,8 @@ class Agent:
         for task in self._joining.values():
             task.cancel()
         self._joining.clear()
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

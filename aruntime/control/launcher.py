@@ -37,13 +37,11 @@ class LocalLauncher:
         self, module: str, arguments: Sequence[str], keep: Sequence[int], on_end: Callable[[int], None]
     ) -> "LocalChild":
         """Start `module`; it inherits the descriptors `keep` under the same numbers."""
-        # A child imports what its parent imports: not whatever lies in the current folder.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "aruntime.control.child", str(os.getpid()), module, *arguments],
+            python("aruntime.control.child", str(os.getpid()), module, *arguments),
             stdin=subprocess.DEVNULL,
             pass_fds=keep,
-            env=environment,
+            env=environment(),
             process_group=0,
         )
         return LocalChild(process, on_end)
@@ -69,6 +67,16 @@ class LocalChild:
         status = self._process.wait()  # it has ended: this does not wait
         os.close(self._pidfd)
         self._on_end(status)
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs `module`, from where this process has it and not from the current folder."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """For `python`: a child imports what its parent imports."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 
 
 def describe(status: int) -> str:

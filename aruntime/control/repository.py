@@ -80,6 +80,14 @@ class Repository:
         return ModelVersion(name, version, folder, model, read_settings(folder / "version.toml", VersionSettings))
 
 
+def default_root() -> Path:
+    """The repository that is meant when none is named: ARUNTIME_REPOSITORY, else the example below the current folder.
+
+    No package brings a model along: a server in production must not serve a demo by mistake.
+    """
+    return Path(os.environ.get("ARUNTIME_REPOSITORY") or "examples/repository")
+
+
 def publish(
     source: Path,
     repository: Path,

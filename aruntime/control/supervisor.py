@@ -43,14 +43,22 @@ class Settings:
 class Supervisor:
     """Runs in one event loop; nothing in it computes or waits for a peer.
 
-    `on_ready()` is called once, when every replica is ready or failed and every worker sends to the ready ones.
+    `on_ready()` is called once, when every replica is ready or failed and every worker sends to the ready ones;
+    `on_empty()` whenever the last front end has gone.
     """
 
-    def __init__(self, settings: Settings, launcher: Launcher, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        launcher: Launcher,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+        on_empty: Callable[[], None] = lambda: None,
+    ) -> None:
         self.guests: set[Guest] = set()
         self._settings = settings
         self._launcher = launcher
-        self._on_ready = on_ready
+        self._on_ready, self._on_empty = on_ready, on_empty
         self._workers: list[Worker] = []
         self._switchboard = Switchboard(str(settings.repository), self._on_change)
         self._opened = self._was_ready = False
@@ -89,6 +97,11 @@ class Supervisor:
     def admit(self, post: Post, kill: Callable[[], None]) -> None:
         """A front end has connected over `post`; `kill` ends its process."""
         self.guests.add(Guest(post, self._switchboard, kill, self._on_hello, self._on_leave))
+
+    def ready_models(self) -> list[str]:
+        """What is served now, as `name@version`."""
+        replicas = self._switchboard.replicas.values()
+        return [f"{replica.model}@{replica.version}" for replica in replicas if replica.life == "ready"]
 
     async def _open(self) -> None:
         """Make a replica of each model's newest version; those that are not as they were published fail."""
@@ -131,6 +144,8 @@ class Supervisor:
     def _on_leave(self, guest: Guest) -> None:
         self.guests.discard(guest)
         self._changed.set()
+        if not self.guests:
+            self._on_empty()
 
     def _on_change(self) -> None:
         self._changed.set()

@@ -1,0 +1,133 @@
+"""`aruntime models add | list | verify`: what is in a repository, and how a model gets in."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from aruntime.cli.options import add_repository
+from aruntime.control import manifest
+from aruntime.control.repository import ModelVersion, Repository, publish
+from aruntime.control.settings import VersionRefused
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the commands."""
+    parser = commands.add_parser("models", help="look into a model repository and add to it", description=__doc__)
+    actions = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = actions.add_parser("add", help="publish a Hugging Face folder as a version of a model")
+    add.add_argument("name")
+    add.add_argument("folder", type=Path)
+    add.add_argument("--version", type=int, metavar="N", help="[the next one]")
+    listing = actions.add_parser("list", help="list models and versions")
+    verify = actions.add_parser("verify", help="check every file against its manifest")
+    verify.add_argument("name", nargs="?", help="[all models]")
+    for action, run in ((add, _add), (listing, _list), (verify, _verify)):
+        add_repository(action)
+        action.add_argument("--json", action="store_true", help="one line of JSON for each version")
+        action.set_defaults(run=_refusals(run))
+
+
+def _add(options: argparse.Namespace) -> int:
+    if not options.folder.is_dir():
+        raise VersionRefused(f"{options.folder} is no folder")
+    total = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file())
+    with _progress(options, f"publishing {options.name}", total) as advance:
+        version = publish(options.folder, options.repository, options.name, options.version, progress=advance)
+    _tell(options, [_facts(version)])
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows = []
+    for name, number in _versions(options, None):
+        try:
+            rows.append(_facts(Repository(options.repository).open(name, number)))
+        except VersionRefused as refused:
+            rows.append({"model": name, "version": number, "refused": str(refused)})
+    _tell(options, rows)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    rows: list[dict[str, object]] = []
+    for name, number in _versions(options, options.name):
+        try:
+            version = Repository(options.repository).open(name, number)
+            with _progress(options, f"verifying {name}@{number}", _bytes(version)) as advance:
+                version.verify(advance)
+            rows.append({"model": name, "version": number, "verified": True})
+        except VersionRefused as refused:
+            rows.append({"model": name, "version": number, "verified": False, "refused": str(refused)})
+    _tell(options, rows)
+    return 0 if rows and all(row["verified"] for row in rows) else 1
+
+
+def _versions(options: argparse.Namespace, name: str | None) -> Iterator[tuple[str, int]]:
+    repository = Repository(options.repository)
+    for model in [name] if name else repository.models():
+        versions = repository.versions(model)
+        if not versions:
+            raise VersionRefused(f"there is no model {model} in {options.repository}")
+        for number in versions:
+            yield model, number
+
+
+def _facts(version: ModelVersion) -> dict[str, object]:
+    settings = version.settings
+    return {
+        "model": version.name,
+        "version": version.version,
+        "engine": settings.engine,
+        "precision": settings.precision,
+        "target": settings.target,
+        "bytes": _bytes(version),
+        "published": settings.provenance.published.isoformat(),
+        "source": settings.provenance.source,
+    }
+
+
+def _bytes(version: ModelVersion) -> int:
+    return sum((version.folder / name).stat().st_size for name in manifest.list_files(version.folder))
+
+
+def _tell(options: argparse.Namespace, rows: list[dict[str, object]]) -> None:
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    table = Table(box=None, pad_edge=False)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    Console(soft_wrap=True).print(table)
+
+
+@contextlib.contextmanager
+def _progress(options: argparse.Namespace, what: str, total: int) -> Iterator[manifest.Progress]:
+    """A bar on standard error; none for scripts."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=options.json, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _refusals(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """`run`, whose refusals become one line on standard error and status 1."""
+
+    def refusing(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except (VersionRefused, OSError) as error:
+            print(f"aruntime models: {error}", file=sys.stderr)
+            return 1
+
+    return refusing
