@@ -103,7 +103,8 @@ async def serve(options: argparse.Namespace) -> None:
         _serve_on(options.admin_fd, requests.around(build_app(agent.view, admin=True)), admin, stop),
     ]
     lost = asyncio.create_task(agent.lost.wait())
-    await asyncio.wait([drain_by, lost, *servers], return_when=asyncio.FIRST_COMPLETED)
+    endings: list[asyncio.Future[Any]] = [drain_by, lost, *servers]
+    await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
     if drain_by.done():
         await requests.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
         await asyncio.sleep(_FLUSH_S)
