@@ -1,0 +1,330 @@
+"""The supervisor with real processes, real rings and a fake model; the front ends' agents live in the test."""
+
+import asyncio
+import os
+import signal
+import time
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from aruntime.admission.ask import Ask
+from aruntime.admission.ticket import Ticket
+from aruntime.base.errors import Draining, ModelError, ModelNotFound, ModelNotReady
+from aruntime.base.names import ModelRef
+from aruntime.control import agent as agent_room
+from aruntime.control import replica as replica_room
+from aruntime.control import supervisor as supervisor_room
+from aruntime.control.agent import Agent
+from aruntime.control.launcher import LocalChild, LocalLauncher
+from aruntime.control.replica import DEPARTED_ROW
+from aruntime.control.repository import publish
+from aruntime.control.supervisor import Settings, Supervisor
+from aruntime.queue.columns import Column
+from aruntime.queue.post import pair
+
+ENDLESS, SHORT = array("i", [9]), array("i", [1])
+
+
+class FakeEngines(LocalLauncher):
+    """Starts the fake engine where the real one is asked for, and remembers what it started."""
+
+    def __init__(self) -> None:
+        self.started: list[LocalChild] = []
+
+    def start(
+        self, module: str, arguments: Sequence[str], keep: Sequence[int], on_end: Callable[[int], None]
+    ) -> LocalChild:
+        assert module == "aruntime.engine.main"
+        self.started.append(super().start("control_fake_engine", arguments, keep, on_end))
+        return self.started[-1]
+
+
+class House:
+    """A supervisor in this event loop, and the agents that joined it."""
+
+    def __init__(self, root: Path, drain_timeout_s: float = 10.0) -> None:
+        self.engines = FakeEngines()
+        settings = Settings(root, "cpu", threads=1, cache_bytes=1 << 20, drain_timeout_s=drain_timeout_s)
+        self.supervisor = Supervisor(settings, self.engines)
+        self.agents: list[Agent] = []
+        self.running = asyncio.create_task(self.supervisor.run())
+
+    async def front_end(self, *, settled: bool = True) -> Agent:
+        mine, theirs = pair()
+        self.supervisor.admit(mine, lambda: None)
+        joined = Agent()
+        self.agents.append(joined)
+        await joined.join(theirs)
+        if settled:
+            assert await joined.settled(10)
+        return joined
+
+    def depart(self, agent: Agent) -> None:
+        self.agents.remove(agent)
+        agent.leave()
+
+    async def close(self) -> None:
+        for agent in list(self.agents):
+            self.depart(agent)
+        if not self.running.done():
+            self.supervisor.stop()
+            await asyncio.wait_for(self.running, 10)
+        for child in self.engines.started:
+            with pytest.raises(ProcessLookupError):
+                os.kill(child.pid, 0)
+
+
+def submit(agent: Agent, prompt: "array[int]", tokens: int = 3) -> Ticket:
+    route = agent.view.resolve(ModelRef("demo")).route
+    ask = Ask(request_id="r", prompts=[prompt], max_tokens=tokens, arrived_s=time.monotonic())
+    return agent.view.door.admit(route, ask)
+
+
+async def tokens_of(ticket: Ticket) -> list[int]:
+    return [token async for output in ticket for token in output.token_ids]
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - it looks at other processes
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoTokenizer:
+        @staticmethod
+        def from_folder(folder: Path) -> None:
+            if (folder / "broken.txt").exists():
+                raise ValueError("the tokenizer cannot be read")
+
+    monkeypatch.setattr(agent_room, "Tokenizer", NoTokenizer)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, checkpoint: Path) -> Path:
+    publish(checkpoint, tmp_path / "repository", "demo")
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+async def house(root: Path) -> AsyncIterator[House]:
+    made = House(root)
+    yield made
+    await made.close()
+
+
+async def test_a_front_end_gets_a_route_and_its_requests_are_answered(house: House) -> None:
+    agent = await house.front_end()
+    assert await tokens_of(submit(agent, SHORT)) == [0, 1, 2]
+    health = agent.view.health()
+    assert health.ready
+    assert health.dependencies == {"supervisor": "ok", "repository": "ok"}
+    assert [(entry.name, entry.version, entry.ready) for entry in agent.view.models()] == [("demo", 1, True)]
+
+
+async def test_names_that_are_not_there_are_not_found(house: House) -> None:
+    agent = await house.front_end()
+    assert agent.view.resolve(ModelRef("demo", version=1)).version == 1
+    for ref in (
+        ModelRef("other"),
+        ModelRef("demo", version=2),
+        ModelRef("demo", label="x"),
+        ModelRef("demo", adapter="x"),
+    ):
+        with pytest.raises(ModelNotFound):
+            agent.view.resolve(ref)
+
+
+async def test_a_killed_engine_ends_its_requests_with_an_error_and_comes_back(house: House) -> None:
+    agent = await house.front_end()
+    ticket = submit(agent, ENDLESS)
+    await anext(ticket)
+    killed_s = time.monotonic()
+    house.engines.started[0].kill()
+    with pytest.raises(ModelError, match="killed by signal 9"):
+        await tokens_of(ticket)
+    assert time.monotonic() - killed_s < 1.0
+    with pytest.raises(ModelNotReady):
+        agent.view.resolve(ModelRef("demo"))
+    assert not agent.view.health().ready
+    await until(lambda: agent.view.health().ready)
+    assert await tokens_of(submit(agent, SHORT)) == [0, 1, 2]
+
+
+async def test_two_front_ends_share_an_engine_and_one_that_is_lost_frees_what_it_held(house: House) -> None:
+    stays, goes = await house.front_end(), await house.front_end()
+    table = stays.view.resolve(ModelRef("demo")).route.table
+    kept, lost = submit(stays, ENDLESS), submit(goes, ENDLESS)
+    await tokens_of(submit(goes, SHORT))
+    await anext(kept)
+    await anext(lost)
+    assert table.sum(Column.IN_FLIGHT) == 2
+    await until(lambda: table.get(0, Column.RUNNING) == 2)
+    house.depart(goes)
+    await until(lambda: table.get(0, Column.RUNNING) == 1)
+    assert table.sum(Column.IN_FLIGHT) == 1
+    assert table.get(DEPARTED_ROW, Column.ENDED) >= 1
+    assert (await anext(kept)).token_ids
+    kept.close()
+    await until(lambda: table.sum(Column.IN_FLIGHT) == 0)
+
+
+async def test_a_front_end_that_talks_nonsense_is_hung_up_on_and_killed(house: House) -> None:
+    await house.front_end()
+    mine, theirs = pair()
+    killed = asyncio.Event()
+    house.supervisor.admit(mine, killed.set)
+    theirs.send(b'{"kind":"ready"}')
+    await asyncio.wait_for(killed.wait(), 5)
+    assert theirs.receive() is None
+    theirs.close()
+    assert await tokens_of(submit(house.agents[0], SHORT)) == [0, 1, 2]
+
+
+async def test_an_engine_that_stands_still_is_reported_then_killed_then_replaced(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aruntime.control.view.PROGRESS_S_MAX", 0.2)
+    monkeypatch.setattr(replica_room, "STALL_S_MAX", 1.0)
+    agent = await house.front_end()
+    os.kill(house.engines.started[0].pid, signal.SIGSTOP)
+    await until(lambda: "no progress" in " ".join(agent.view.health().reasons))
+    await until(lambda: len(house.engines.started) == 2)
+    await until(lambda: agent.view.health().ready)
+
+
+async def test_a_refused_checkpoint_is_not_tried_again_and_its_reason_stays_inside(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    publish(checkpoint, tmp_path / "two", "demo")
+    publish(checkpoint, tmp_path / "two", "refused")
+    house = House(tmp_path / "two")
+    agent = await house.front_end()
+    assert agent.view.health().reasons == ["refused@1: no such architecture"]
+    with pytest.raises(ModelNotReady) as refusal:
+        agent.view.resolve(ModelRef("refused"))
+    assert "architecture" not in refusal.value.message
+    assert await tokens_of(submit(agent, SHORT)) == [0, 1, 2]
+    assert len(house.engines.started) == 2
+    await house.close()
+
+
+async def test_a_changed_file_keeps_its_model_from_being_loaded(root: Path) -> None:
+    (root / "demo" / "1" / "model.safetensors").write_bytes(b"evil")
+    house = House(root)
+    agent = await house.front_end()
+    assert "model.safetensors is not the file that was published" in agent.view.health().reasons[0]
+    assert house.engines.started == []
+    await house.close()
+
+
+async def test_a_version_whose_tokenizer_cannot_be_read_fails(tmp_path: Path, checkpoint: Path) -> None:
+    (checkpoint / "broken.txt").write_text("")
+    publish(checkpoint, tmp_path / "repository", "demo")
+    house = House(tmp_path / "repository")
+    agent = await house.front_end()
+    assert agent.view.health().reasons == ["demo@1: the tokenizer cannot be read"]
+    await until(lambda: not Path(f"/proc/{house.engines.started[0].pid}").exists())
+    await house.close()
+
+
+async def test_a_version_for_another_device_is_refused(tmp_path: Path, root: Path) -> None:
+    house = House(root)
+    version = supervisor_room.Repository(root).open("demo", 1)
+    built = version.settings.model_copy(update={"target": "cuda"})
+    with pytest.raises(supervisor_room.VersionRefused, match="built for cuda"):
+        supervisor_room.load_order(
+            0, type(version)("demo", 1, version.folder, version.model, built), house.supervisor._settings
+        )
+    await house.close()
+
+
+async def test_an_engine_that_dies_at_once_is_started_less_and_less_often(tmp_path: Path, checkpoint: Path) -> None:
+    publish(checkpoint, tmp_path / "repository", "short-lived")
+    house = House(tmp_path / "repository")
+    agent = await house.front_end(settled=False)
+    await until(lambda: len(house.engines.started) == 3)
+    assert "status 3" in agent.view.health().reasons[0] or "loading again" in agent.view.health().reasons[0]
+    third_s = time.monotonic()
+    await until(lambda: len(house.engines.started) == 4)
+    assert time.monotonic() - third_s > 0.3
+    await house.close()
+
+
+async def test_a_drain_lets_streams_end_and_nothing_new_in(house: House) -> None:
+    agent = await house.front_end()
+    ticket = submit(agent, SHORT, tokens=60)
+    await anext(ticket)
+    house.supervisor.stop()
+    await until(lambda: agent.view.draining)
+    with pytest.raises(Draining):
+        submit(agent, SHORT)
+    assert "the server is shutting down" in agent.view.health().reasons
+    assert (await tokens_of(ticket))[-1] == 59
+    house.depart(agent)
+    assert await asyncio.wait_for(house.running, 5) == 0
+
+
+async def test_what_is_longer_than_the_drain_allows_ends_with_a_word(root: Path) -> None:
+    house = House(root, drain_timeout_s=0.3)
+    agent = await house.front_end()
+    ticket = submit(agent, ENDLESS)
+    await anext(ticket)
+    house.supervisor.stop()
+    with pytest.raises(Draining):
+        await tokens_of(ticket)
+    house.depart(agent)
+    assert await asyncio.wait_for(house.running, 5) == 0
+    await house.close()
+
+
+async def test_a_second_word_to_stop_is_obeyed_at_once(root: Path) -> None:
+    house = House(root, drain_timeout_s=100)
+    agent = await house.front_end()
+    ticket = submit(agent, ENDLESS)
+    await anext(ticket)
+    house.supervisor.stop()
+    house.supervisor.stop()
+    with pytest.raises(ModelError):
+        await asyncio.wait_for(tokens_of(ticket), 5)
+    house.depart(agent)
+    await asyncio.wait_for(house.running, 10)
+    await house.close()
+
+
+async def test_a_front_end_notices_that_its_supervisor_is_gone(house: House) -> None:
+    mine, theirs = pair()
+    agent = Agent()
+    joining = asyncio.create_task(agent.join(theirs))
+    await asyncio.sleep(0)
+    mine.close()
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(joining, 5)
+    assert agent.view.health().dependencies["supervisor"] == "gone"
+    agent.leave()
+
+
+async def test_no_descriptor_is_left_behind(house: House) -> None:
+    agent = await house.front_end()
+    house.depart(agent)
+    await until(lambda: not house.supervisor.guests)
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        agent = await house.front_end()
+        await tokens_of(submit(agent, SHORT))
+        house.depart(agent)
+        await until(lambda: not house.supervisor.guests)
+    assert sorted(os.listdir("/proc/self/fd")) == before
