@@ -115,19 +115,20 @@ class Supervisor:
             self._give_up()
             return
         for number, name in enumerate(models):
-            await self._add(number, repository, name)
+            newest = repository.versions(name)[-1]
+            self._switchboard.add(
+                Replica(number, name, newest, self._launcher, time.monotonic, self._switchboard.changed)
+            )
+        for replica in self._switchboard.replicas.values():
+            await self._start(repository, replica)
         self._opened = True
         self._on_change()
 
-    async def _add(self, number: int, repository: Repository, name: str) -> None:
-        newest = repository.versions(name)[-1]
-        replica = Replica(number, name, newest, self._launcher, time.monotonic, self._switchboard.changed)
-        self._switchboard.replicas[number] = replica
-        self._switchboard.changed(replica)
+    async def _start(self, repository: Repository, replica: Replica) -> None:
         try:
-            version = await asyncio.to_thread(repository.open, name, newest)
+            version = await asyncio.to_thread(repository.open, replica.model, replica.version)
             await asyncio.to_thread(version.verify)
-            replica.start(load_order(number, version, self._settings), version.settings.created_s)
+            replica.start(load_order(replica.number, version, self._settings), version.settings.created_s)
         except (VersionRefused, OSError) as error:
             replica.fail(str(error))
 

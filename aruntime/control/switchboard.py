@@ -45,15 +45,20 @@ class FrontEnd:
 
 
 class Switchboard:
-    """Which front ends and replicas there are. `replicas` is all that will ever be; front ends come and go."""
+    """Which front ends and replicas there are. `on_change` is called after each change of a pair."""
 
-    def __init__(self, repository: str, on_settled: Callable[[], None]) -> None:
+    def __init__(self, repository: str, on_change: Callable[[], None]) -> None:
         self.replicas: dict[int, Replica] = {}
         self.front_ends: dict[int, FrontEnd] = {}
         self._repository = repository
-        self._on_settled = on_settled
+        self._on_change = on_change
         self._epoch = itertools.count(1)
         self._number = itertools.cycle(range(1, FRONT_ENDS_MAX + 1))
+
+    def add(self, replica: Replica) -> None:
+        """There is one more replica."""
+        self.replicas[replica.number] = replica
+        self.changed(replica)
 
     def join(self, line: Line, bell: int) -> FrontEnd:
         """Welcome a front end. ValueError when there is no row left for it."""
@@ -92,13 +97,13 @@ class Switchboard:
             elif front_end.epochs.pop(replica.number, None) is not None:
                 front_end.attached.pop(replica.number, None)
                 front_end.line.send(DetachReplica(replica=replica.number, reason=replica.reason))
-        self._settle()
+        self._on_change()
 
     def attached(self, front_end: FrontEnd, replica: int, epoch: int) -> None:
         """A front end has taken up its channel to a replica."""
         if front_end.epochs.get(replica) == epoch:
             front_end.attached[replica] = epoch
-            self._settle()
+            self._on_change()
 
     def drain(self, deadline_s: float) -> None:
         """Tell every front end to take nothing new and finish what runs."""
@@ -143,9 +148,6 @@ class Switchboard:
             front_end.line.send(message, (channel, engine.bell, engine.table_fd))
         finally:
             os.close(channel)
-
-    def _settle(self) -> None:
-        self._on_settled()
 
 
 def _state(replica: Replica) -> ReplicaState:

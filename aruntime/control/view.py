@@ -76,6 +76,7 @@ class View:
         self._clock = clock
         self._states: dict[int, ReplicaState] = {}
         self._served: dict[int, ServedVersion] = {}
+        self._since_s: dict[int, float] = {}  # since when it is served
 
     @property
     def draining(self) -> bool:
@@ -130,6 +131,7 @@ class View:
     def serve(self, served: ServedVersion) -> None:
         """Requests for this version go to its route from now on."""
         self._served[served.route.replica] = served
+        self._since_s[served.route.replica] = self._clock()
         self.door.attach(served.route)
 
     def withdraw(self, replica: int, reason: str) -> None:
@@ -157,7 +159,8 @@ class View:
             reason = state.reason or "joining"
             return EngineHealth(state.model, state.version, state.replica, False, 0, 0.0, reason)
         table = served.route.table
-        idle_s = max(0.0, self._clock() - table.get(ENGINE_ROW, Column.HEARTBEAT_US) / 1e6)
+        turned_s = max(self._since_s[state.replica], table.get(ENGINE_ROW, Column.HEARTBEAT_US) / 1e6)
+        idle_s = max(0.0, self._clock() - turned_s)
         ok = idle_s < PROGRESS_S_MAX
         reason = "" if ok else f"no progress for {idle_s:.1f} s"
         steps = table.get(ENGINE_ROW, Column.STEPS)
