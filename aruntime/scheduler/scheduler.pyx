@@ -43,7 +43,8 @@ cdef class StepPlan:
     """The tokens of one step, as arrays over the scheduler's memory: valid until the next `plan`.
 
     T `tokens` of S `sequences`, decodes first; R `samples` of the sequences, in the same order, are sampled.
-    The first `decodes` sequences have one token each. int32 where nothing else is said.
+    The first `decodes` sequences have one token each. int32 where nothing else is said. The memory of the penalties
+    moves when it grows.
 
     token_ids, positions, slot_mapping [T]; query_start [S + 1]; context_len [S], this step included;
     block_tables [S, widest], padded with 0, rows apart by more than they are wide; sample_index [R], rows of T;
@@ -55,7 +56,8 @@ cdef class StepPlan:
 
     cdef shared_ptr[CppScheduler] _owner
     cdef const CppStepPlan* _plan
-    cdef list _whole
+    cdef list _by_token, _by_sample, _banned
+    cdef object _query_start, _context_len, _block_tables
     cdef readonly int tokens, sequences, samples, decodes
     cdef readonly object token_ids, positions, slot_mapping, query_start, context_len, block_tables, sample_index
     cdef readonly object temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty
@@ -72,35 +74,36 @@ cdef class StepPlan:
         """Makes the arrays over the whole columns, which `_show` cuts to each step's size."""
         self._owner = owner
         self._plan = plan
-        rows = plan.context_len.size()
-        self._whole = [
-            self._ints(plan.token_ids), self._ints(plan.positions), self._ints(plan.slot_mapping),
-            self._ints(plan.query_start), self._ints(plan.context_len),
-            self._ints(plan.block_tables).reshape(rows, plan.table_stride), self._ints(plan.sample_index),
+        self._by_token = [self._ints(plan.token_ids), self._ints(plan.positions), self._ints(plan.slot_mapping)]
+        self._query_start = self._ints(plan.query_start)
+        self._context_len = self._ints(plan.context_len)
+        self._block_tables = self._ints(plan.block_tables).reshape(-1, plan.table_stride)
+        self._by_sample = [
+            self._ints(plan.sample_index), self._ints(plan.position), self._ints(plan.top_k),
+            array_of(owner, plan.seed.data(), plan.seed.size(), numpy.uint64),
             self._floats(plan.temperature), self._floats(plan.top_p), self._floats(plan.min_p),
             self._floats(plan.presence_penalty), self._floats(plan.frequency_penalty),
-            self._floats(plan.repetition_penalty), self._ints(plan.top_k),
-            array_of(owner, plan.seed.data(), plan.seed.size(), numpy.uint64), self._ints(plan.position),
-            self._ints(plan.banned_row), self._ints(plan.banned_token),
+            self._floats(plan.repetition_penalty),
         ]
+        self._banned = [self._ints(plan.banned_row), self._ints(plan.banned_token)]
 
     cdef _show(self):
         cdef const CppStepPlan* plan = self._plan
-        cdef list whole = self._whole
-        self.tokens, self.sequences, self.samples, self.decodes = (
-            plan.tokens, plan.sequences, plan.samples, plan.decodes
-        )
-        tokens, rows, samples = slice(plan.tokens), slice(plan.sequences), slice(plan.samples)
-        banned = slice(plan.banned)
-        self.token_ids, self.positions, self.slot_mapping = whole[0][tokens], whole[1][tokens], whole[2][tokens]
-        self.query_start, self.context_len = whole[3][:plan.sequences + 1], whole[4][rows]
-        self.block_tables = whole[5][rows, :plan.table_blocks]
-        self.sample_index = whole[6][samples]
-        self.temperature, self.top_p, self.min_p = whole[7][samples], whole[8][samples], whole[9][samples]
-        self.presence_penalty, self.frequency_penalty = whole[10][samples], whole[11][samples]
-        self.repetition_penalty, self.top_k = whole[12][samples], whole[13][samples]
-        self.seed, self.position = whole[14][samples], whole[15][samples]
-        self.banned_row, self.banned_token = whole[16][banned], whole[17][banned]
+        self.tokens, self.sequences = plan.tokens, plan.sequences
+        self.samples, self.decodes = plan.samples, plan.decodes
+        rows = slice(plan.tokens)
+        self.token_ids, self.positions, self.slot_mapping = [column[rows] for column in self._by_token]
+        self.query_start = self._query_start[:plan.sequences + 1]
+        rows = slice(plan.sequences)
+        self.context_len = self._context_len[rows]
+        self.block_tables = self._block_tables[rows, :plan.table_blocks]
+        rows = slice(plan.samples)
+        (
+            self.sample_index, self.position, self.top_k, self.seed, self.temperature, self.top_p, self.min_p,
+            self.presence_penalty, self.frequency_penalty, self.repetition_penalty,
+        ) = [column[rows] for column in self._by_sample]
+        rows = slice(plan.banned)
+        self.banned_row, self.banned_token = [column[rows] for column in self._banned]
         if plan.penalties or self.penalty_row is None or len(self.penalty_row):
             self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
             self.penalty_output_count = self._ints(plan.penalty_output_count)
