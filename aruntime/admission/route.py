@@ -41,7 +41,7 @@ class Route:
         self.limits = limits
         self.table = table
         self._channel = channel
-        self._row = front_end
+        self.row = front_end
         self._free = list(range(limits.in_flight_max - 1, -1, -1))
         self._generation = [0] * limits.in_flight_max
         self._holder: list[tuple[Ticket, int] | None] = [None] * limits.in_flight_max
@@ -71,7 +71,7 @@ class Route:
                 ticket.close()
                 raise Overloaded("the replica's submit ring is full", retry_after_s=1.0)
             self._holder[slot] = (ticket, choice)
-            self.table.add(self._row, Column.IN_FLIGHT, 1)
+            self.table.add(self.row, Column.IN_FLIGHT, 1)
         return ticket
 
     def pump(self) -> None:
@@ -79,7 +79,7 @@ class Route:
         for slot, generation, token, _index, finish, cached_tokens, _logprob in self._channel.take():
             holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
             if holder is None:
-                self.table.add(self._row, Column.STALE, 1)
+                self.table.add(self.row, Column.STALE, 1)
                 continue
             if finish:
                 self._release(slot)
@@ -150,5 +150,5 @@ class Route:
         self._holder[slot] = None
         self._free.append(slot)
         self._cancels.pop(slot, None)
-        self.table.add(self._row, Column.IN_FLIGHT, -1)
-        self.table.add(self._row, Column.ENDED, 1)
+        self.table.add(self.row, Column.IN_FLIGHT, -1)
+        self.table.add(self.row, Column.ENDED, 1)

@@ -67,6 +67,10 @@ class ModelNotFound(NotFound):
 class MethodNotAllowed(ServingError):
     status, code, type = 405, "method_not_allowed", "invalid_request_error"
 
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow  # the methods that the path takes
+
 
 class RequestTimeout(ServingError):
     status, code, type = 408, "request_timeout", "invalid_request_error"

@@ -17,7 +17,7 @@ from aruntime.base import log
 from aruntime.control.launcher import Child, Launcher, describe
 from aruntime.control.line import Line
 from aruntime.queue.channel import create_bell
-from aruntime.queue.columns import ENGINE_ROW, FRONT_ENDS_MAX, Column
+from aruntime.queue.columns import COLUMNS, ENGINE_ROW, FRONT_ENDS_MAX, Column
 from aruntime.queue.post import pair
 from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import Failed, Life, Load, Loaded, Message, Ready, Stop
@@ -135,7 +135,7 @@ class Replica:
 
     def _launch(self) -> None:
         assert self.order is not None
-        table_fd, bell = create_table(TABLE_ROWS, len(Column)), create_bell()
+        table_fd, bell = create_table(TABLE_ROWS, COLUMNS), create_bell()
         mine, theirs = pair()
         child = self._launcher.start(
             "aruntime.engine.main", ["--control-fd", str(theirs.fileno())], [theirs.fileno()], self._on_end

@@ -13,7 +13,7 @@ from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.replica import DEPARTED_ROW, Replica
 from aruntime.queue.channel import create_channel
-from aruntime.queue.columns import FRONT_ENDS_MAX, Column
+from aruntime.queue.columns import COLUMNS, FRONT_ENDS_MAX, Column
 from aruntime.wire.control import (
     AttachFrontEnd,
     AttachReplica,
@@ -25,7 +25,7 @@ from aruntime.wire.control import (
 )
 
 # What a front end counts up in its row and must not vanish with it.
-_KEPT = (Column.ENDED, Column.STALE)
+_KEPT = [column for column in range(COLUMNS) if column != Column.IN_FLIGHT]
 
 
 @dataclass(slots=True, eq=False)

@@ -5,7 +5,7 @@ Strict: a boolean is no integer, a string no number, nothing is infinite. Each b
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from aruntime.wire.body import parse
 
@@ -52,11 +52,12 @@ class _Generation(_Strict):
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
-    @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> "_Generation":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is only allowed when stream is true")
-        return self
+    @field_validator("stream_options")
+    @classmethod
+    def _stream_options_need_a_stream(cls, value: StreamOptions | None, so_far: ValidationInfo) -> StreamOptions | None:
+        if value is not None and not so_far.data.get("stream"):
+            raise ValueError("only allowed when stream is true")
+        return value
 
     @property
     def stops(self) -> tuple[str, ...]:

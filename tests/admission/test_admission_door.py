@@ -16,7 +16,7 @@ from aruntime.admission.route import Route, RouteLimits
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloaded
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
-from aruntime.queue.columns import Column
+from aruntime.queue.columns import COLUMNS, Column
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table, create_table
 
@@ -47,7 +47,7 @@ class House:
     """A door with one route, and the engine behind it."""
 
     def __init__(self, sequences_max: int = 2, waiting_max: int = 2, submit_cells: int = 256) -> None:
-        self.fds = [create_channel(1, submit_cells, 256), create_bell(), create_bell(), create_table(64, len(Column))]
+        self.fds = [create_channel(1, submit_cells, 256), create_bell(), create_bell(), create_table(64, COLUMNS)]
         channel, engine_bell, bell, table = self.fds
         self.table = Table(table)
         self.door = Door(bell, time.monotonic, random.Random(1))

@@ -1,0 +1,57 @@
+"""The outermost layer, in pure ASGI: an arrival time and a request id for every request, and one Host.
+
+`x-request-id` is kept when it is well formed, else made, and stands in every answer. A request without exactly one Host
+is refused (a lying Host has misled authentication in other servers); routing looks at `scope["path"]` only.
+"""
+
+import uuid
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aruntime.base.errors import InvalidRequest
+from aruntime.base.names import is_request_id
+from aruntime.http.errors import answer
+
+
+class Edge:
+    """Wraps the application. `clock` is the monotonic one."""
+
+    def __init__(self, app: ASGIApp, clock: Callable[[], float]) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["state"] = {**scope.get("state", {}), "arrived_s": self._clock(), "request_id": request_id}
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            _check_host(scope)
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if not started:
+                response = await answer(Request(scope), error)
+                await response(scope, receive, send_with_id)
+
+
+def _request_id(scope: Scope) -> str:
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
+    return given[0] if len(given) == 1 and is_request_id(given[0]) else uuid.uuid4().hex
+
+
+def _check_host(scope: Scope) -> None:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) != 1 and scope.get("http_version") != "1.0":
+        raise InvalidRequest(f"want exactly one Host header, got {len(hosts)}", param="host")
