@@ -9,6 +9,7 @@ from aruntime.queue.records cimport CancelMessage, OutputRecord, SubmitHead
 
 
 cdef extern from "queue/channel.hpp" namespace "aruntime" nogil:
+    uint32_t cells_of(uint32_t prompt_tokens)
     int create_channel_file "aruntime::create_channel"(uint64_t, uint32_t, uint32_t) except +
 
     enum class Received(int):
@@ -39,19 +40,19 @@ cdef extern from "queue/channel.hpp" namespace "aruntime" nogil:
         uint32_t take(OutputRecord*, uint32_t)
         cbool prepare_sleep()
         void awake()
+        uint32_t submit_cells()
         uint64_t submit_room()
         uint64_t refused()
 
 
 cdef class EngineChannel:
+    # Never null; lives as long as this object.
     cdef unique_ptr[EngineEnd] _end
     cdef Message _message
-    cdef int _bell
     cdef EngineEnd* end(self) noexcept nogil
 
 
 cdef class FrontEndChannel:
     cdef unique_ptr[FrontEndEnd] _end
     cdef vector[OutputRecord] _records
-    cdef int _bell
     cdef FrontEndEnd* end(self) except NULL

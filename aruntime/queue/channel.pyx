@@ -23,12 +23,13 @@ def create_bell():
 
 
 cdef class FrontEndChannel:
-    def __cinit__(self, int fd, int engine_bell, uint64_t epoch):
-        self._bell = os.dup(engine_bell)
-        self._end.reset(new FrontEndEnd(fd, self._bell, epoch))
+    """A front end's end: submits requests, takes their outputs. Keeps neither descriptor.
 
-    def __dealloc__(self):
-        self.close()
+    ValueError says what is wrong with the file (size, seals, layout, epoch) or the bell.
+    """
+
+    def __cinit__(self, int fd, int engine_bell, uint64_t epoch):
+        self._end.reset(new FrontEndEnd(fd, engine_bell, epoch))
 
     cdef FrontEndEnd* end(self) except NULL:
         if not self._end:
@@ -37,9 +38,6 @@ cdef class FrontEndChannel:
 
     def close(self):
         """Unmap. Safe to call twice; any other call afterwards is a ValueError."""
-        if self._bell >= 0:
-            os.close(self._bell)
-            self._bell = -1
         self._end.reset()
 
     def try_submit(self, *, uint32_t slot, uint32_t generation, double arrived_s, double deadline_s,
@@ -47,13 +45,18 @@ cdef class FrontEndChannel:
                    uint32_t priority, uint32_t attempt, stop_token_ids, bytes request_id, float temperature,
                    float top_p, float min_p, float presence_penalty, float frequency_penalty,
                    float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed):
-        """Publish one request. False when the ring has no room for it now. ValueError when it never can."""
+        """Publish one request, and ring the engine if it sleeps. False when the ring has no room for it now.
+
+        `prompt` is int32 [tokens]. Moments are of the monotonic clock. ValueError when the ring never has room.
+        """
+        cdef FrontEndEnd* end = self.end()
         cdef SubmitHead head
         cdef uint32_t i
-        if prompt.shape[0] == 0 or prompt.shape[0] > 2**30:
-            raise ValueError(f"want 1 to 2**30 prompt tokens, got {prompt.shape[0]}")
+        if prompt.shape[0] == 0 or prompt.shape[0] > 2**30 or cells_of(<uint32_t> prompt.shape[0]) > end.submit_cells():
+            raise ValueError(f"{prompt.shape[0]} prompt tokens do not go into a ring of {end.submit_cells()} cells")
         if len(stop_token_ids) > kStopTokensMax or len(request_id) > kRequestIdBytes:
-            raise ValueError(f"at most {kStopTokensMax} stop tokens and {kRequestIdBytes} bytes of request id")
+            raise ValueError(f"want at most {kStopTokensMax} stop tokens and {kRequestIdBytes} bytes of request id, "
+                             f"got {len(stop_token_ids)} and {len(request_id)}")
         head.slot = slot
         head.generation = generation
         head.arrived_s = arrived_s
@@ -77,7 +80,7 @@ cdef class FrontEndChannel:
         head.sampling.top_k = top_k
         head.sampling.ignore_eos = ignore_eos
         head.sampling.seed = seed
-        return self.end().try_submit(head, &prompt[0])
+        return end.try_submit(head, &prompt[0])
 
     def try_cancel(self, uint32_t slot, uint32_t generation):
         """Ask for the end of a sequence. False when the ring has no room now."""
@@ -110,12 +113,10 @@ cdef class FrontEndChannel:
 
 
 cdef class EngineChannel:
-    def __cinit__(self, int fd, int front_end_bell, uint64_t epoch):
-        self._bell = os.dup(front_end_bell)
-        self._end.reset(new EngineEnd(fd, self._bell, epoch))
+    """An engine's end: receives requests, sends their outputs. Keeps neither descriptor; ValueError as above."""
 
-    def __dealloc__(self):
-        os.close(self._bell)
+    def __cinit__(self, int fd, int front_end_bell, uint64_t epoch):
+        self._end.reset(new EngineEnd(fd, front_end_bell, epoch))
 
     cdef EngineEnd* end(self) noexcept nogil:
         return self._end.get()

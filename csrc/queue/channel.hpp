@@ -2,11 +2,13 @@
 //
 //   | header | submit ring: 64-byte cells | output ring: 32-byte records |
 //
-// The supervisor makes the file and hands it to both ends. A process that starts again gets a new file of a new epoch, so
-// nothing of a dead one is ever read. Each end copies a message out before it looks at it: the peer may write meanwhile.
+// The supervisor makes the file and hands it to both ends. A process that starts again gets a new file of a new epoch,
+// so nothing of a dead one is ever read. Each end copies a message out before it judges it: the peer may write meanwhile.
+// A malformed one is counted and dropped with all that was published; no length in it is ever followed.
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <new>
 #include <span>
@@ -19,9 +21,10 @@
 
 namespace aruntime {
 
-struct alignas(kCellBytes) Cell {
+struct Cell {
   std::byte bytes[kCellBytes];
 };
+static_assert(sizeof(Cell) == kCellBytes);
 
 struct ChannelHeader {
   static constexpr std::uint64_t kMagic = 0x31304c4843525241;  // "ARRCHL01", and the layout's version with it
@@ -36,13 +39,22 @@ struct ChannelHeader {
 };
 static_assert(sizeof(ChannelHeader) % kCacheLine == 0);
 
+inline constexpr bool is_ring_size(std::uint32_t records) noexcept {
+  return records >= 2 && std::has_single_bit(records);
+}
+
+inline constexpr std::size_t channel_bytes(std::uint32_t submit_cells, std::uint32_t output_records) noexcept {
+  return sizeof(ChannelHeader) + std::size_t{submit_cells} * sizeof(Cell) +
+         std::size_t{output_records} * sizeof(OutputRecord);
+}
+
 // Returns the descriptor of a new channel. Throws std::invalid_argument when a size is no power of two.
 inline int create_channel(std::uint64_t epoch, std::uint32_t submit_cells, std::uint32_t output_records) {
-  const auto power = [](std::uint32_t n) { return n >= 2 && (n & (n - 1)) == 0; };
-  if (!power(submit_cells) || !power(output_records)) throw std::invalid_argument("ring sizes must be powers of two");
-  const std::size_t bytes =
-      sizeof(ChannelHeader) + std::size_t{submit_cells} * sizeof(Cell) + std::size_t{output_records} * sizeof(OutputRecord);
-  const int fd = create_memory_file("aruntime-channel", bytes);
+  if (!is_ring_size(submit_cells) || !is_ring_size(output_records)) {
+    throw std::invalid_argument("a ring's size must be a power of two, got " + std::to_string(submit_cells) + " and " +
+                                std::to_string(output_records));
+  }
+  const int fd = create_memory_file("aruntime-channel", channel_bytes(submit_cells, output_records));
   const Mapping mapping(fd);
   auto* header = new (mapping.data()) ChannelHeader;
   header->epoch = epoch;
@@ -60,12 +72,10 @@ class Channel {
     const ChannelHeader& shared = header();
     submit_cells_ = shared.submit_cells;
     output_records_ = shared.output_records;
-    const std::size_t bytes = sizeof(ChannelHeader) + std::size_t{submit_cells_} * sizeof(Cell) +
-                              std::size_t{output_records_} * sizeof(OutputRecord);
     if (shared.magic != ChannelHeader::kMagic) throw std::invalid_argument("not a channel of this layout");
     if (shared.epoch != epoch) throw std::invalid_argument("a channel of another epoch");
-    if ((submit_cells_ & (submit_cells_ - 1)) != 0 || (output_records_ & (output_records_ - 1)) != 0 ||
-        bytes != mapping_.bytes()) {
+    if (!is_ring_size(submit_cells_) || !is_ring_size(output_records_) ||
+        mapping_.bytes() != channel_bytes(submit_cells_, output_records_)) {
       throw std::invalid_argument("a channel whose sizes do not add up");
     }
   }
@@ -86,7 +96,7 @@ inline constexpr std::uint32_t cells_of(std::uint32_t prompt_tokens) noexcept {
   return kSubmitHeadCells + prompt_tokens / kTokensPerCell + (prompt_tokens % kTokensPerCell != 0);
 }
 
-// What an engine has read. `prompt` is of the last submit.
+// What an engine has read: `cancel`, or `head` and `prompt`, as `receive` says. Kept and used again.
 struct Message {
   SubmitHead head;
   CancelMessage cancel;
@@ -97,9 +107,10 @@ enum class Received : int { kNothing = 0, kSubmit = 1, kCancel = 2, kRefused = 3
 
 class EngineEnd {
  public:
+  // Neither descriptor is kept. Throws std::invalid_argument, which says what is wrong with them.
   EngineEnd(int fd, int front_end_bell, std::uint64_t epoch)
       : channel_(fd, epoch),
-        eventfd_(front_end_bell),
+        rope_(front_end_bell),
         cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
         outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
 
@@ -108,10 +119,9 @@ class EngineEnd {
     const std::uint64_t published = cells_.published();
     if (published == 0 && !cells_.lies()) return Received::kNothing;
     if (published > 0) {
-      const Cell first = cells_.peek(0);
-      MessageKind kind;
-      std::memcpy(&kind, &first, sizeof kind);
-      if (kind == MessageKind::kCancel && take_cancel(first, message)) return Received::kCancel;
+      cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.cancel), 1});
+      const MessageKind kind = message.cancel.kind;  // stands first in every message
+      if (kind == MessageKind::kCancel && take_cancel(message)) return Received::kCancel;
       if (kind == MessageKind::kSubmit && take_submit(published, message)) return Received::kSubmit;
     }
     ++refused_;
@@ -119,27 +129,24 @@ class EngineEnd {
     return Received::kRefused;
   }
 
-  // Writes as many of the records as there is room for; returns how many.
+  // Writes as many of the records as there is room for; returns how many. Does not ring.
   std::uint32_t send(const OutputRecord* records, std::uint32_t count) noexcept {
     count = std::min(count, output_room());
-    return outputs_.try_push(std::span(records, count)) ? count : 0;
+    outputs_.try_push({records, count});
+    return count;
   }
   std::uint32_t output_room() noexcept { return static_cast<std::uint32_t>(outputs_.room()); }
 
   // Asks for the bell. False: there is a message already, do not sleep.
-  bool prepare_sleep() noexcept {
-    channel_.header().engine.prepare_sleep();
-    return cells_.published() == 0 && !cells_.lies();
-  }
+  bool prepare_sleep() noexcept { return channel_.header().engine.prepare_sleep(cells_); }
   void awake() noexcept { channel_.header().engine.awake(); }
   void ring_bell() noexcept {
-    if (channel_.header().front_end.should_ring()) ring(eventfd_);
+    if (channel_.header().front_end.should_ring()) rope_.ring();
   }
   std::uint64_t refused() const noexcept { return refused_; }
 
  private:
-  bool take_cancel(const Cell& first, Message& message) noexcept {
-    std::memcpy(static_cast<void*>(&message.cancel), &first, sizeof(CancelMessage));
+  bool take_cancel(const Message& message) noexcept {
     if (message.cancel.cells != 1) return false;
     cells_.release(1);
     return true;
@@ -147,28 +154,22 @@ class EngineEnd {
 
   bool take_submit(std::uint64_t published, Message& message) noexcept {
     if (published < kSubmitHeadCells) return false;
-    auto* head = reinterpret_cast<std::byte*>(&message.head);
-    for (std::uint32_t i = 0; i < kSubmitHeadCells; ++i) {
-      const Cell cell = cells_.peek(i);
-      std::memcpy(head + i * kCellBytes, &cell, kCellBytes);
-    }
+    cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.head), kSubmitHeadCells});
     const SubmitHead& said = message.head;
     if (said.kind != MessageKind::kSubmit || said.prompt_tokens == 0 || said.stop_tokens > kStopTokensMax ||
         said.cells != cells_of(said.prompt_tokens) || said.cells > published) {
       return false;
     }
-    message.prompt.resize(std::size_t{said.cells - kSubmitHeadCells} * kTokensPerCell);
-    for (std::uint32_t i = kSubmitHeadCells; i < said.cells; ++i) {
-      const Cell cell = cells_.peek(i);
-      std::memcpy(message.prompt.data() + std::size_t{i - kSubmitHeadCells} * kTokensPerCell, &cell, kCellBytes);
-    }
+    const std::uint32_t prompt_cells = said.cells - kSubmitHeadCells;
+    message.prompt.resize(std::size_t{prompt_cells} * kTokensPerCell);
+    cells_.copy_out(kSubmitHeadCells, {reinterpret_cast<Cell*>(message.prompt.data()), prompt_cells});
     message.prompt.resize(said.prompt_tokens);
     cells_.release(said.cells);
     return true;
   }
 
   Channel channel_;
-  int eventfd_;
+  BellRope rope_;
   RingConsumer<Cell> cells_;
   RingProducer<OutputRecord> outputs_;
   std::uint64_t refused_ = 0;
@@ -176,9 +177,10 @@ class EngineEnd {
 
 class FrontEndEnd {
  public:
+  // Neither descriptor is kept. Throws std::invalid_argument, which says what is wrong with them.
   FrontEndEnd(int fd, int engine_bell, std::uint64_t epoch)
       : channel_(fd, epoch),
-        eventfd_(engine_bell),
+        rope_(engine_bell),
         cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
         outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
 
@@ -196,14 +198,15 @@ class FrontEndEnd {
     const CancelMessage message{.slot = slot, .generation = generation};
     Cell cell;
     std::memcpy(&cell, &message, sizeof cell);
-    return publish(std::span(&cell, 1));
+    return publish({&cell, 1});
   }
 
   // Copies out at most `max` records; one whose finish is no FinishReason is refused, with all that was published.
   std::uint32_t take(OutputRecord* records, std::uint32_t max) noexcept {
     const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(outputs_.published(), max));
-    std::uint32_t good = 0;
-    while (good < count && (records[good] = outputs_.peek(good)).finish <= FinishReason::kDraining) ++good;
+    outputs_.copy_out(0, {records, count});
+    const auto is_good = [](const OutputRecord& record) { return record.finish <= FinishReason::kDraining; };
+    const auto good = static_cast<std::uint32_t>(std::find_if_not(records, records + count, is_good) - records);
     if (good < count || outputs_.lies()) {
       ++refused_;
       outputs_.resynchronise();
@@ -213,23 +216,22 @@ class FrontEndEnd {
     return good;
   }
 
-  bool prepare_sleep() noexcept {
-    channel_.header().front_end.prepare_sleep();
-    return outputs_.published() == 0 && !outputs_.lies();
-  }
+  // Asks for the bell. False: there are records already, do not sleep.
+  bool prepare_sleep() noexcept { return channel_.header().front_end.prepare_sleep(outputs_); }
   void awake() noexcept { channel_.header().front_end.awake(); }
+  std::uint32_t submit_cells() const noexcept { return channel_.submit_cells(); }
   std::uint64_t submit_room() noexcept { return cells_.room(); }
   std::uint64_t refused() const noexcept { return refused_; }
 
  private:
   bool publish(std::span<const Cell> cells) noexcept {
     if (!cells_.try_push(cells)) return false;
-    if (channel_.header().engine.should_ring()) ring(eventfd_);
+    if (channel_.header().engine.should_ring()) rope_.ring();
     return true;
   }
 
   Channel channel_;
-  int eventfd_;
+  BellRope rope_;
   RingProducer<Cell> cells_;
   RingConsumer<OutputRecord> outputs_;
   std::vector<Cell> scratch_;

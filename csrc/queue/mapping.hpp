@@ -38,7 +38,9 @@ class Mapping {
     if (seals < 0 || (seals & kSeals) != kSeals) throw std::invalid_argument("not a sealed memory file");
     bytes_ = static_cast<std::size_t>(status.st_size);
     void* place = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (place == MAP_FAILED) throw std::invalid_argument("a memory file of " + std::to_string(bytes_) + " bytes cannot be mapped");
+    if (place == MAP_FAILED) {
+      throw std::invalid_argument("a memory file of " + std::to_string(bytes_) + " bytes cannot be mapped");
+    }
     data_ = static_cast<std::byte*>(place);
   }
   Mapping(Mapping&& other) noexcept { swap(other); }

@@ -1,15 +1,16 @@
 // Single-producer, single-consumer ring of fixed records in memory that two processes share.
 //
-// Source: Lamport 1977; cached indices as in rigtorp/SPSCQueue. The producer owns `tail`, the consumer owns `head`; each
-// reads the other's index only when its cached copy says full or empty.
+// Source: Lamport 1977; cached indices as in rigtorp/SPSCQueue. The producer owns `tail`, the consumer owns `head`;
+// each reads the other's index only when its cached copy says full or empty.
 // Orders: the release store of `tail` publishes everything written before it; the acquire load on the other side
-// receives it. A message of many records is published by one store: a producer killed at any instruction has published
-// whole messages only, and there is nothing to repair.
+// receives it. The release store of `head` gives places back in the same way. A message of many records is published by
+// one store: a producer killed at any instruction has published whole messages only, and there is nothing to repair.
 // Progress: both sides are wait-free. A dead peer leaves the ring full or empty, never locked.
 //
-// The indices are the other process's words. A reader takes no more than the ring can hold, whatever they say.
+// The indices are the other process's words. Neither side goes beyond the ring's capacity, whatever they say.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -19,8 +20,8 @@ namespace aruntime {
 
 inline constexpr std::size_t kCacheLine = 64;
 
-// What both processes see of one ring, followed in memory by its records. Indices grow for ever; a place is index
-// modulo capacity, which is a power of two.
+// What both processes see of one ring, beside its records. Indices grow for ever; a record's place is its index modulo
+// capacity, which is a power of two.
 template <template <typename> class Atomic = std::atomic>
 struct RingHeader {
   alignas(kCacheLine) Atomic<std::uint64_t> tail{0};
@@ -32,70 +33,98 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a lock in shared
 template <typename Record, template <typename> class Atomic = std::atomic>
 class RingProducer {
  public:
-  RingProducer() = default;
   RingProducer(RingHeader<Atomic>* header, Record* records, std::uint64_t capacity) noexcept
-      : header_(header), records_(records), capacity_(capacity), tail_(header->tail.load(std::memory_order_relaxed)) {}
+      : header_(header),
+        records_(records),
+        capacity_(capacity),
+        tail_(header->tail.load(std::memory_order_relaxed)),
+        head_(header->head.load(std::memory_order_acquire)) {}
 
   // Copies all of `records` in, or nothing. Returns false when there is not room for all.
   bool try_push(std::span<const Record> records) noexcept {
-    if (room() < records.size()) return false;
-    for (const Record& record : records) records_[tail_++ & (capacity_ - 1)] = record;
+    if (room_known() < records.size() && room() < records.size()) return false;
+    const std::uint64_t place = tail_ & (capacity_ - 1);
+    const std::uint64_t before_end = std::min<std::uint64_t>(records.size(), capacity_ - place);
+    std::copy_n(records.data(), before_end, records_ + place);
+    std::copy_n(records.data() + before_end, records.size() - before_end, records_);
+    tail_ += records.size();
     header_->tail.store(tail_, std::memory_order_release);
     return true;
   }
-  bool try_push(const Record& record) noexcept { return try_push(std::span(&record, 1)); }
 
-  // Records that a push may hold now. More may be freed at any time, never less.
+  // Records that a push may hold now. More may be freed at any time, never fewer.
   std::uint64_t room() noexcept {
     head_ = header_->head.load(std::memory_order_acquire);
+    return room_known();
+  }
+
+ private:
+  std::uint64_t room_known() const noexcept {
     const std::uint64_t used = tail_ - head_;
     return used <= capacity_ ? capacity_ - used : 0;  // a lying head makes the ring full
   }
 
- private:
-  RingHeader<Atomic>* header_ = nullptr;
-  Record* records_ = nullptr;
-  std::uint64_t capacity_ = 0;
-  std::uint64_t tail_ = 0;
-  std::uint64_t head_ = 0;
+  RingHeader<Atomic>* header_;
+  Record* records_;
+  std::uint64_t capacity_;
+  std::uint64_t tail_;
+  std::uint64_t head_;  // as last seen
 };
 
 template <typename Record, template <typename> class Atomic = std::atomic>
 class RingConsumer {
  public:
-  RingConsumer() = default;
   RingConsumer(RingHeader<Atomic>* header, const Record* records, std::uint64_t capacity) noexcept
-      : header_(header), records_(records), capacity_(capacity), head_(header->head.load(std::memory_order_relaxed)) {}
+      : header_(header),
+        records_(records),
+        capacity_(capacity),
+        head_(header->head.load(std::memory_order_relaxed)),
+        tail_(head_) {}
 
-  // Records that are there to read. A tail that claims more than the ring can hold is reported by `lies`, and read as
-  // nothing.
+  // Records that are known to be there; looks for more only when there were none. A tail that claims more than the ring
+  // can hold counts as none, and `lies` says so.
   std::uint64_t published() noexcept {
-    tail_ = header_->tail.load(std::memory_order_acquire);
+    if (head_ == tail_) look();
     return lies() ? 0 : tail_ - head_;
   }
   bool lies() const noexcept { return tail_ - head_ > capacity_; }
 
-  // Copies record `offset` of those published. The producer must not be trusted to leave it unchanged: read it once.
-  Record peek(std::uint64_t offset) const noexcept { return records_[(head_ + offset) & (capacity_ - 1)]; }
+  // Whether there is nothing, not even a lie, at this moment.
+  bool empty() noexcept {
+    look();
+    return head_ == tail_;
+  }
 
-  // Gives the room of `count` records back to the producer.
+  // Copies out.size() of the published records, from the one at `offset` on. Judge the copy, never the original: the
+  // producer may write again, and the fence keeps the compiler from reading again.
+  void copy_out(std::uint64_t offset, std::span<Record> out) const noexcept {
+    const std::uint64_t place = (head_ + offset) & (capacity_ - 1);
+    const std::uint64_t before_end = std::min<std::uint64_t>(out.size(), capacity_ - place);
+    std::copy_n(records_ + place, before_end, out.data());
+    std::copy_n(records_, out.size() - before_end, out.data() + before_end);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+
+  // Gives the places of `count` published records back to the producer.
   void release(std::uint64_t count) noexcept {
     head_ += count;
     header_->head.store(head_, std::memory_order_release);
   }
 
-  // Forgets all that was published, lies included.
+  // Forgets all that is published, lies included.
   void resynchronise() noexcept {
-    head_ = tail_;
-    header_->head.store(head_, std::memory_order_release);
+    look();
+    release(tail_ - head_);
   }
 
  private:
-  RingHeader<Atomic>* header_ = nullptr;
-  const Record* records_ = nullptr;
-  std::uint64_t capacity_ = 0;
-  std::uint64_t head_ = 0;
-  std::uint64_t tail_ = 0;
+  void look() noexcept { tail_ = header_->tail.load(std::memory_order_acquire); }
+
+  RingHeader<Atomic>* header_;
+  const Record* records_;
+  std::uint64_t capacity_;
+  std::uint64_t head_;
+  std::uint64_t tail_;  // as last seen
 };
 
 }  // namespace aruntime

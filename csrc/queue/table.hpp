@@ -17,8 +17,11 @@ class Table {
  public:
   // Returns the descriptor of a new table of zeros.
   static int create(std::uint32_t rows, std::uint32_t columns) {
-    if (rows == 0 || columns == 0 || rows > 4096 || columns > 4096) throw std::invalid_argument("1 to 4096 rows and columns");
-    const int fd = create_memory_file("aruntime-table", kCacheLine + std::size_t{rows} * stride(columns) * sizeof(Number));
+    if (!is_side(rows) || !is_side(columns)) {
+      throw std::invalid_argument("want 1 to 4096 rows and columns, got " + std::to_string(rows) + " and " +
+                                  std::to_string(columns));
+    }
+    const int fd = create_memory_file("aruntime-table", bytes(rows, columns));
     const Mapping mapping(fd);
     new (mapping.data()) Header{.rows = rows, .columns = columns};
     return fd;
@@ -30,8 +33,8 @@ class Table {
     const Header header = *reinterpret_cast<const Header*>(mapping_.data());
     rows_ = header.rows;
     columns_ = header.columns;
-    if (header.magic != Header{}.magic || columns_ > 4096 ||
-        mapping_.bytes() != kCacheLine + std::size_t{rows_} * stride(columns_) * sizeof(Number)) {
+    if (header.magic != Header{}.magic || !is_side(rows_) || !is_side(columns_) ||
+        mapping_.bytes() != bytes(rows_, columns_)) {
       throw std::invalid_argument("not a table");
     }
   }
@@ -61,7 +64,11 @@ class Table {
     std::uint32_t columns = 0;
   };
 
+  static bool is_side(std::uint32_t count) noexcept { return count >= 1 && count <= 4096; }
   static std::size_t stride(std::uint32_t columns) noexcept { return (columns + 7u) / 8u * 8u; }
+  static std::size_t bytes(std::uint32_t rows, std::uint32_t columns) noexcept {
+    return kCacheLine + rows * stride(columns) * sizeof(Number);
+  }
   Number& at(std::uint32_t row, std::uint32_t column) const noexcept {
     return reinterpret_cast<Number*>(mapping_.data() + kCacheLine)[row * stride(columns_) + column];
   }
