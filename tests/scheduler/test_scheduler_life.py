@@ -164,6 +164,26 @@ def test_no_end_is_allowed_before_min_tokens() -> None:
     assert banned == [[(0, EOS), (0, 9), (1, 8)], [(0, EOS), (0, 9)], []]
 
 
+def test_an_end_that_a_model_gives_before_min_tokens_is_text() -> None:
+    scheduler = make()
+    submit(scheduler, min_tokens=1)
+    for _ in range(2):
+        step(scheduler, EOS)
+    assert told(scheduler) == [(0, EOS, 0, NONE), (0, -1, 1, STOP)]
+
+
+def test_a_step_is_committed_once_and_a_plan_made_anew_is_the_same() -> None:
+    scheduler = make()
+    submit(scheduler)
+    for _ in range(2):
+        assert scheduler.plan(0.0).tokens == 3
+    for _ in range(2):
+        scheduler.commit(np.full(1, 7, np.int32), 0.0)
+        scheduler.check_integrity()
+    scheduler.fail_step()
+    assert told(scheduler) == [(0, 7, 0, NONE)]
+
+
 def test_the_last_token_by_length_carries_the_end() -> None:
     scheduler = make()
     submit(scheduler, 0, max_tokens=2)
@@ -314,6 +334,20 @@ def test_a_later_prompt_of_a_higher_class_is_prefilled_before_the_rest_of_a_long
     assert slots_of(plan) == [11, 10]
 
 
+@pytest.mark.parametrize(("blocks_wanted", "taken_up"), [(25, True), (26, False)])
+def test_a_newcomer_leaves_a_little_of_the_pool_to_those_who_run(blocks_wanted: int, taken_up: bool) -> None:
+    scheduler = make(blocks=128, context_max=512, step_tokens_max=512)  # a 64th is 2
+    submit(scheduler, 10, prompt=400)
+    step(scheduler)
+    submit(scheduler, 11, prompt=4 * blocks_wanted)
+    submit(scheduler, 12, prompt=1)  # who came later does not overtake
+    assert step(scheduler).decodes == 1
+    assert scheduler.stats().running == (2 if taken_up else 1)
+    scheduler.cancel(1, 10, 0)
+    step(scheduler)
+    assert scheduler.stats().running == 2
+
+
 def test_a_long_prompt_never_stalls_a_decode() -> None:
     scheduler = make()
     submit(scheduler, 0, max_tokens=30, prompt=[9])
@@ -339,7 +373,7 @@ def test_when_blocks_run_out_the_youngest_of_the_lowest_class_waits_at_the_head_
     assert slots_of(plan) == [7, 7]
     scheduler.cancel(1, 10, 0)
     plan = step(scheduler)
-    assert np.diff(plan.query_start).tolist()== [1, 9]
+    assert np.diff(plan.query_start).tolist() == [1, 9]
     assert plan.token_ids[1:10].tolist() == [12] * 8 + [7]
     assert plan.position[1] == 1
 
