@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aruntime.base import log
 from aruntime.control.guest import Guest
@@ -77,13 +78,12 @@ class Supervisor:
             ]
         for worker in self._workers:
             worker.start()
-        tasks = [asyncio.create_task(self._open()), asyncio.create_task(self._watch())]
-        try:
-            await self._stop.wait()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = [asyncio.create_task(work) for work in (self._open(), self._watch())]
+        for task in tasks:
+            task.add_done_callback(self._on_done)
+        await self._stop.wait()
+        for task in tasks:
+            task.cancel()
         await self._finish()
         return self._status
 
@@ -137,6 +137,13 @@ class Supervisor:
             await asyncio.sleep(WATCH_S)
             for replica in self._switchboard.replicas.values():
                 replica.watch()
+
+    def _on_done(self, task: "asyncio.Task[Any]") -> None:
+        """A supervisor with a fault of its own must not stand there half alive."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("supervisor.broken", error=type(error).__name__, detail=str(error))
+            self._status = 1
+            self.stop()
 
     def _on_hello(self, guest: Guest) -> None:
         if self._drain_by_s is not None:
