@@ -64,9 +64,7 @@ class Engine:
                 self._loop.stop = True
                 return
             self._obey(letter)
-        if self._drain_deadline_s is not None and (
-            self._loop.idle or time.monotonic() >= self._drain_deadline_s
-        ):
+        if self._drain_deadline_s is not None and (self._loop.idle or time.monotonic() >= self._drain_deadline_s):
             self._tell(control.Drained())
             self._loop.stop = True
 

@@ -75,7 +75,11 @@ def load(order: control.Load, table: int, bell: int) -> Replica:
     torch.set_num_threads(order.threads)
     cpu.set_threads(order.threads)
     decoder = load_decoder(
-        order.folder, device=device, weight_dtype=_DTYPES[order.dtype], tokens_max=order.step_tokens_max
+        order.folder,
+        device=device,
+        weight_dtype=_DTYPES[order.dtype],
+        tokens_max=order.step_tokens_max,
+        sequences_max=order.sequences_max,
     )
     config = decoder.config
     cache_dtype = _DTYPES[order.cache_dtype] or decoder.dtype

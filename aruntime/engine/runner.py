@@ -1,7 +1,7 @@
 """One step on the device: the plan's arrays become tensors, the model runs, the sampler draws.
 
-    plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder.forward ──► logits [R, V]
-                                       bans, penalties ──► sample ──► tokens [R], logprobs [R]
+plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder.forward ──► logits [R, V]
+                                   bans, penalties ──► sample ──► tokens [R], logprobs [R]
 """
 
 from collections.abc import Iterator

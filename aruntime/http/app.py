@@ -1,8 +1,8 @@
 """The two applications of a front end: the public one, and the admin one, which has all of it and more.
 
-    /v1/chat/completions  /v1/completions     completions.py -> generation.py
-    /v1/models[/{id}]  /health/*              status.py
-    /metrics                                  admin only, metrics.py
+/v1/chat/completions  /v1/completions     completions.py -> generation.py
+/v1/models[/{id}]  /health/*              status.py
+/metrics                                  admin only, metrics.py
 """
 
 import time

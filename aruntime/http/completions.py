@@ -1,6 +1,6 @@
 """POST /v1/completions and /v1/chat/completions: the same steps for both.
 
-    read -> parse -> resolve the model -> tokenize -> admit at the door -> answer (http/generation.py)
+read -> parse -> resolve the model -> tokenize -> admit at the door -> answer (http/generation.py)
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Cuts a choice's text at its first stop string, across token borders, and never shows part of one.
 
-    said so far   ... the quick br|   stop strings: "brown", "red"
-                                ^^ held back: it may become "brown"
+said so far   ... the quick br|   stop strings: "brown", "red"
+                            ^^ held back: it may become "brown"
 """
 
 

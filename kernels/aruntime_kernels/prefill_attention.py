@@ -130,7 +130,8 @@ def _prefill_kernel(
     program = tl.program_id(0)
     head = tl.program_id(1).to(tl.int64)
     # Sequence s has the programs from query_start[s] // QUERIES + s on: at least as many as it has tiles.
-    low, high = 0, sequences
+    low = program * 0
+    high = low + sequences
     while high - low > 1:
         middle = (low + high) // 2
         if tl.load(query_start + middle) // QUERIES + middle <= program:
