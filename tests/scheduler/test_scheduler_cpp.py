@@ -43,4 +43,4 @@ def test_nothing_is_allocated_between_submit_and_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_random_drive_keeps_the_books_and_ends_every_sequence_once(drive: Path, seed: int) -> None:
-    run(drive, str(seed), "20000")
+    run(drive, str(seed), "10000")

@@ -376,6 +376,7 @@ def test_when_blocks_run_out_the_youngest_of_the_lowest_class_waits_at_the_head_
     assert np.diff(plan.query_start).tolist() == [1, 9]
     assert plan.token_ids[1:10].tolist() == [12] * 8 + [7]
     assert plan.position[1] == 1
+    assert scheduler.stats().prompt_tokens == 24
 
 
 # The face.

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from scheduler_world import VOCAB, Request, World
@@ -102,7 +102,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.world.finish()
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestWhateverFrontEndsDo = SchedulerMachine.TestCase
 
 
