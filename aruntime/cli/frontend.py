@@ -12,18 +12,21 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvloop
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config, Sockets
-from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
 from aruntime.base import log
 from aruntime.control.agent import Agent
 from aruntime.http.app import build_app
 from aruntime.queue.post import Post
+
+# ASGI's own types differ between hypercorn and starlette.
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 # A request of this front end that was sent SIGTERM by somebody else than its supervisor may take so long to end.
 _DRAIN_S = 30.0
@@ -43,10 +46,10 @@ class OpenRequests:
         self._none = asyncio.Event()
         self._none.set()
 
-    def around(self, app: ASGIFramework) -> ASGIFramework:
+    def around(self, app: App) -> App:
         """`app`, counted."""
 
-        async def counted(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] != "http":
                 return await app(scope, receive, send)
             self._count += 1
@@ -115,7 +118,7 @@ async def serve(options: argparse.Namespace) -> None:
     agent.leave()
 
 
-def _serve_on(fd: int, app: ASGIFramework, config: Config, stop: asyncio.Event) -> "asyncio.Future[Any]":
+def _serve_on(fd: int, app: App, config: Config, stop: asyncio.Event) -> "asyncio.Future[Any]":
     """Serve `app` on an inherited listening socket until `stop`."""
     listener = socket.socket(fileno=fd)
     listener.setblocking(False)

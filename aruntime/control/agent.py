@@ -97,10 +97,10 @@ class Agent:
             case AttachReplica(replica=replica):
                 task = self._joining[replica] = asyncio.create_task(self._attach(message, fds))
                 task.add_done_callback(lambda _: _close(fds))  # also when it is cancelled before it began
-            case DetachReplica(replica=replica, reason=reason):
+            case DetachReplica(replica=replica):
                 if replica in self._joining:
                     self._joining.pop(replica).cancel()
-                self.view.withdraw(replica, reason)
+                self.view.withdraw(replica)
             case Drain(deadline_s=deadline_s):
                 self.drain(deadline_s)
             case _:

@@ -20,7 +20,7 @@ from aruntime.queue.channel import create_bell
 from aruntime.queue.columns import COLUMNS, ENGINE_ROW, FRONT_ENDS_MAX, Column
 from aruntime.queue.post import pair
 from aruntime.queue.table import Table, create_table
-from aruntime.wire.control import Failed, Life, Load, Loaded, Message, Ready, Stop
+from aruntime.wire.control import Drained, Failed, Life, Load, Loaded, Message, Ready, Stop
 
 TRANSITIONS: dict[Life, set[Life]] = {
     "starting": {"warming", "down", "failed", "stopped"},
@@ -41,6 +41,7 @@ STALL_S_MAX = 30.0
 BACKOFF_FIRST_S, BACKOFF_S_MAX = 0.1, 30.0
 # An engine that was ready for so long has not died of its start.
 _SETTLED_S = 60.0
+_LAST_BREATH_S = 1.0
 
 
 @dataclass(slots=True)
@@ -141,7 +142,8 @@ class Replica:
             "aruntime.engine.main", ["--control-fd", str(theirs.fileno())], [theirs.fileno()], self._on_end
         )
         theirs.close()
-        line = Line(mine, self._on_message, self.kill)
+        # A process that hangs up is most often about to end by itself, and says better why than our kill.
+        line = Line(mine, self._on_message, lambda: asyncio.get_running_loop().call_later(_LAST_BREATH_S, child.kill))
         self.engine = Engine(child, line, table_fd, Table(table_fd), bell, self._clock())
         line.send(self.order, (table_fd, bell))
 
@@ -155,6 +157,8 @@ class Replica:
                 self._become("ready", "")
             case Failed(reason=reason):
                 self.fail(reason)
+            case Drained():
+                pass  # it ends by itself
             case _:
                 for fd in fds:
                     os.close(fd)

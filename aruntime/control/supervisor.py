@@ -178,7 +178,8 @@ class Supervisor:
         for worker in self._workers:
             worker.stop()
         self._switchboard.drain(self._drain_by_s)
-        if not await self._until(self._front_ends_gone, self._settings.drain_timeout_s):
+        gone = await self._until(self._front_ends_gone, self._settings.drain_timeout_s)
+        if not gone and not self._hurry.is_set():
             for replica in self._switchboard.replicas.values():
                 replica.send(Drain(deadline_s=time.monotonic()))
             await self._until(self._front_ends_gone, _LAST_WORDS_S)

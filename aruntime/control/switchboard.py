@@ -96,7 +96,7 @@ class Switchboard:
                 self._connect(front_end, replica)
             elif front_end.epochs.pop(replica.number, None) is not None:
                 front_end.attached.pop(replica.number, None)
-                front_end.line.send(DetachReplica(replica=replica.number, reason=replica.reason))
+                front_end.line.send(DetachReplica(replica=replica.number))
         self._on_change()
 
     def attached(self, front_end: FrontEnd, replica: int, epoch: int) -> None:

@@ -134,16 +134,16 @@ class View:
         self._since_s[served.route.replica] = self._clock()
         self.door.attach(served.route)
 
-    def withdraw(self, replica: int, reason: str) -> None:
-        """A replica is gone: its requests end with ModelError(reason)."""
+    def withdraw(self, replica: int) -> None:
+        """A replica is gone: its requests end with ModelError."""
         if self._served.pop(replica, None) is not None:
-            self.door.detach(replica, reason)
+            self.door.detach(replica, "the engine stopped while it computed this request")
 
     def lose_supervisor(self) -> None:
         """Nobody keeps the engines any more: they have ended with their supervisor."""
         self.supervised = False
         for replica in list(self._served):
-            self.withdraw(replica, "the engine's supervisor is gone")
+            self.withdraw(replica)
         self._states.clear()
 
     @property

@@ -172,7 +172,6 @@ class Refused(_Message):
 class DetachReplica(_Message):
     kind: Literal["detach_replica"] = "detach_replica"
     replica: Count
-    reason: Reason
 
 
 Message = (
