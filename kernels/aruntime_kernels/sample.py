@@ -1,19 +1,31 @@
 """Draw the next token of each row: temperature, top-k, top-p, min-p, and a draw that belongs to the request.
 
-    s = logits / temperature                          temperature 0: the largest logit, the lowest id of equals
-    top_k   keep s >= the k-th largest s
-    top_p   of those, keep s >= the largest bound above which lies at least top_p of their mass
-    min_p   of those, keep exp(s - max s) >= min_p
-    token = argmax over the kept of s + g             the lowest id of equals (the Gumbel-max trick)
+    top_k   keep x >= the k-th largest logit                        (equals of the k-th stay; 0, or V and more: all)
+    top_p   of those, keep x when the mass of the logits above x is less than top_p of their whole mass
+    min_p   of those, keep x >= max + temperature * log(min_p)
+    token = argmax over the kept of  x - temperature * log(e)       (the lowest id of equals; the Gumbel-max trick)
 
-The draw: Philox4x32-10 (Salmon et al., 2011), key = the seed's low and high 32 bits, counter = (id // 4, 0, position, 0);
-word id % 4 of the result, w, gives u = ((w >> 8) + 0.5) * 2**-24 and g = -log(-log(u)), all in float32. So a request's
-tokens depend on its seed and on the token's place in its output, never on its row or on who shares the step, and are the
-same on a CPU and a GPU but for the last bit of a logarithm.
+Mass is exp((x - max) / temperature). Temperature 0 is greedy and takes no filter. A NaN counts as minus infinity.
 
-Shapes: R rows of V logits. Bytes: 4 * R * V, read once for a greedy row; a filter reads the row again, from cache.
-The bounds of top-k and top-p are found by bisection over the order of float32, 32 looks at a row each, without a sort.
+The draw, all in float32 but for the integers: token `id` has the word w = Philox4x32-10(key, counter)[id % 4], with
+key = (seed's low, high 32 bits) and counter = (id // 4, 0, position, 0) (Salmon et al., 2011). Then
+
+    v = min(max(float(w >> 1), 0.5) * 2**-31, 1 - 2**-24)           uniform in (0, 1); 31 bits convert as signed integers
+    e = v * (1 + v * (1/2 + v * 1/3)) if v < 2**-6 else -log(1 - v) an exponential variable, -log(1 - v)
+
+The winner has the smallest e / mass, and over a large vocabulary that e is tiny: so it keeps all 31 bits near 0, where
+-log(u) with u near 1 has 2**-24 for its step, which shows in the odds of rare tokens. e is never 0 and never infinite.
+So a request's tokens depend on its seed and on the token's place in its output, never on its row or on who shares the
+step, and are the same on a CPU and a GPU but for the last bit of a logarithm.
+
+Shapes: R rows of V logits. Bytes: 4 * R * V for each look at a row: 1 greedy or unfiltered, 1 more for a log-probability
+or any filter, 4 for top-k, 2 for top-p. No sort: the k-th largest comes from a radix search of 4 digits over the order of
+float32. Top-p searches for nothing: the winner over more than is kept, if it is kept itself, is the winner over the kept;
+if it is not, neither is anything at or below it, and the race is run again above it. Each time removes a uniform share of
+the mass, so 1 + log(1 / top_p) times are expected (dual-pivot rejection in FlashInfer is a cousin).
 """
+
+import math
 
 import torch
 
@@ -87,56 +99,102 @@ def sample_triton(
         logits.stride(0),
         vocab,
         LOGPROB=logprob is not None,
-        BLOCK=min(_BLOCK, triton.next_power_of_2(vocab)),
-        num_warps=8,
+        BLOCK=_BLOCK,
+        num_warps=16,
         **OPTIONS,
     )
 
 
 @jit
-def _ordered(value):
-    """The float32 as an int32 of the same order."""
-    bits = value.to(tl.int32, bitcast=True)
-    return tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF)
+def _logits(row, token, vocab):
+    """The logits of `token`, minus infinity for a NaN and past the end."""
+    value = tl.load(row + token, mask=token < vocab, other=float("-inf"))
+    return tl.where(value == value, value, float("-inf"))
 
 
 @jit
-def _mass_above(row, vocab, heat, top, bound, floor, BLOCK: tl.constexpr, COUNT: tl.constexpr):
-    """How many tokens, or what mass exp(s - top), have an order of s of at least `bound` and of at least `floor`."""
-    sums = tl.zeros([BLOCK], tl.float32)
+def _peak(row, vocab, BLOCK: tl.constexpr):
+    """The largest logit, and the sum of exp(x - largest), in one look."""
+    peaks = tl.full([BLOCK], -3.4e38, tl.float32)  # finite: nothing subtracts one infinity from another
+    totals = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, vocab, BLOCK):
+        value = _logits(row, start + tl.arange(0, BLOCK), vocab)
+        higher = tl.maximum(peaks, value)
+        totals = totals * tl.exp(peaks - higher) + tl.exp(value - higher)
+        peaks = higher
+    peak = tl.max(peaks, 0)
+    return peak, tl.sum(totals * tl.exp(peaks - peak), 0)
+
+
+@jit
+def _mass(row, vocab, least, above, peak, temperature, BLOCK: tl.constexpr):
+    """The mass of the logits that are at least `least` and more than `above`."""
+    mass = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, vocab, BLOCK):
+        value = _logits(row, start + tl.arange(0, BLOCK), vocab)
+        mass += tl.where((value >= least) & (value > above), tl.exp((value - peak) / temperature), 0.0)
+    return tl.sum(mass, 0)
+
+
+@jit
+def _digit(row, vocab, k, found, SHIFT: tl.constexpr, BLOCK: tl.constexpr):
+    """The bits from SHIFT to SHIFT + 7 of the k-th largest order among those whose higher bits are `found`'s."""
+    counts = tl.zeros([256], tl.int32)
     for start in range(0, vocab, BLOCK):
         token = start + tl.arange(0, BLOCK)
-        scaled = tl.load(row + token, mask=token < vocab, other=float("-inf")) / heat
-        key = _ordered(scaled)
-        kept = (token < vocab) & (key >= bound) & (key >= floor)
-        if COUNT:
-            sums += kept.to(tl.float32)
-        else:
-            sums += tl.where(kept, tl.exp(scaled - top), 0.0)
-    return tl.sum(sums, 0)
+        bits = _logits(row, token, vocab).to(tl.uint32, bitcast=True)
+        order = bits ^ tl.where(bits >= 0x80000000, 0xFFFFFFFF, 0x80000000)  # unsigned order = order of floats
+        inside = (token < vocab) & ((order & ((0xFFFFFF00 << SHIFT) & 0xFFFFFFFF)) == found)
+        counts += tl.histogram(((order >> SHIFT) & 0xFF).to(tl.int32), 256, mask=inside)
+    more = tl.sum(counts, 0) - tl.cumsum(counts, 0)  # how many have a larger digit
+    digits = tl.arange(0, 256)
+    digit = tl.min(tl.where(more < k, digits, 255), 0)
+    return found | (digit.to(tl.uint32) << SHIFT), k - tl.sum(tl.where(digits == digit, more, 0), 0)
 
 
 @jit
-def _bound(row, vocab, heat, top, want, floor, BLOCK: tl.constexpr, COUNT: tl.constexpr):
-    """The largest order above which, itself included, at least `want` tokens or mass lie."""
-    low = tl.full([], -2147483648, tl.int64)
-    high = tl.full([], 2147483647, tl.int64)
-    for _ in range(32):
-        middle = (low + high + 1) >> 1
-        enough = _mass_above(row, vocab, heat, top, middle.to(tl.int32), floor, BLOCK, COUNT) >= want
-        low = tl.where(enough, middle, low)
-        high = tl.where(enough, high, middle - 1)
-    return low.to(tl.int32)
+def _kth_largest(row, vocab, k, BLOCK: tl.constexpr):
+    """The k-th largest logit, found by its bits, eight at a time from the top."""
+    found = tl.zeros([], tl.uint32)
+    found, k = _digit(row, vocab, k, found, 24, BLOCK)
+    found, k = _digit(row, vocab, k, found, 16, BLOCK)
+    found, k = _digit(row, vocab, k, found, 8, BLOCK)
+    found, k = _digit(row, vocab, k, found, 0, BLOCK)
+    bits = found ^ tl.where(found >= 0x80000000, 0x80000000, 0xFFFFFFFF)
+    return bits.to(tl.float32, bitcast=True)
 
 
 @jit
-def _gumbel(group, seed, position, BLOCK: tl.constexpr):
-    """The noise of the tokens 4 * group to 4 * group + 3, in the order of their ids."""
+def _exponential(token, seed, position):
+    """The variable e of each token; `token` is [groups, 4], aligned to 4."""
+    group = tl.min(token, 1) // 4
     zero = group * 0
     a, b, c, d = tl.philox(seed, group, zero, zero + position, zero)
-    word = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [BLOCK])
-    uniform = ((word >> 8).to(tl.float32) + 0.5) * 5.9604644775390625e-08
-    return -tl.log(-tl.log(uniform))
+    word = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), token.shape)
+    uniform = (word >> 1).to(tl.int32).to(tl.float32)
+    uniform = tl.minimum(tl.maximum(uniform, 0.5) * 4.656612873077393e-10, 0.9999999403953552)
+    near_zero = uniform * (1.0 + uniform * (0.5 + uniform * 0.3333333432674408))
+    return tl.where(uniform < 0.015625, near_zero, -tl.log(1.0 - uniform))
+
+
+@jit
+def _race(row, vocab, least, above, temperature, seed, position, BLOCK: tl.constexpr, NOISE: tl.constexpr):
+    """The winner among the logits that are at least `least` and more than `above`; token 0 if there is none."""
+    best = tl.full([BLOCK // 4, 4], float("-inf"), tl.float32)
+    chosen = tl.zeros([BLOCK // 4, 4], tl.int32)
+    lane = tl.arange(0, BLOCK // 4)[:, None] * 4 + tl.arange(0, 4)[None, :]
+    for start in range(0, vocab, BLOCK):
+        token = start + lane
+        value = _logits(row, token, vocab)
+        kept = (value >= least) & (value > above)
+        if NOISE:
+            value -= temperature * tl.log(_exponential(token, seed, position))
+        ahead = kept & (value > best)
+        best = tl.where(ahead, value, best)
+        chosen = tl.where(ahead, token, chosen)
+    highest = tl.max(best)
+    winner = tl.min(tl.where((best == highest) & (best > float("-inf")), chosen, 2147483647))
+    return tl.where(winner < vocab, winner, 0)
 
 
 @jit
@@ -157,47 +215,42 @@ def _sample_kernel(
 ):
     index = tl.program_id(0).to(tl.int64)
     row = logits + index * stride
-    warmth = tl.load(temperature + index)
-    best = tl.full([], float("-inf"), tl.float32)
+    heat = tl.load(temperature + index)
+    nothing = tl.full([], float("-inf"), tl.float32)
+    peak, total = nothing, nothing
+    k = tl.load(top_k + index)
+    p = tl.load(top_p + index)
+    part = tl.load(min_p + index)
+    filtered = (heat > 0) & (((k > 0) & (k < vocab)) | (p < 1) | (part > 0))
+    if LOGPROB or filtered:
+        peak, total = _peak(row, vocab, BLOCK)
     chosen = tl.zeros([], tl.int32)
-    for start in range(0, vocab, BLOCK):
-        token = start + tl.arange(0, BLOCK)
-        value = tl.load(row + token, mask=token < vocab, other=float("-inf"))
-        here = tl.max(value, 0)
-        if here > best:
-            best = here
-            chosen = tl.min(tl.where((value == here) & (token < vocab), token, 2147483647), 0)
-    if warmth > 0:
-        top = best / warmth
-        floor = tl.full([], -2147483648, tl.int32)
-        k = tl.load(top_k + index)
+    if heat > 0:
+        least, whole = nothing, nothing
         if (k > 0) & (k < vocab):
-            floor = _bound(row, vocab, warmth, top, k.to(tl.float32), floor, BLOCK, True)
-        p = tl.load(top_p + index)
-        if p < 1.0:
-            mass = _mass_above(row, vocab, warmth, top, floor, floor, BLOCK, False)
-            floor = _bound(row, vocab, warmth, top, p * mass, floor, BLOCK, False)
-        least = tl.load(min_p + index)
+            least = _kth_largest(row, vocab, k, BLOCK)
+        if p < 1:
+            whole = _mass(row, vocab, least, nothing, peak, heat, BLOCK)
+        if part > 0:
+            least = tl.maximum(least, peak + heat * tl.log(tl.minimum(part, 1.0)))
         key = tl.load(seed + index)
         place = tl.load(position + index)
-        highest = tl.full([], float("-inf"), tl.float32)
-        for start in range(0, vocab, BLOCK):
-            token = start + tl.arange(0, BLOCK)
-            scaled = tl.load(row + token, mask=token < vocab, other=float("-inf")) / warmth
-            kept = (token < vocab) & (_ordered(scaled) >= floor) & (tl.exp(scaled - top) >= least)
-            noise = _gumbel(start // 4 + tl.arange(0, BLOCK // 4), key, place, BLOCK)
-            value = tl.where(kept, scaled + noise, float("-inf"))
-            here = tl.max(value, 0)
-            if here > highest:
-                highest = here
-                chosen = tl.min(tl.where(kept & (value == here), token, 2147483647), 0)
+        above = nothing
+        running = 1
+        while running == 1:
+            chosen = _race(row, vocab, least, above, heat, key, place, BLOCK, True)
+            running = 0
+            if p < 1:
+                above = _logits(row, chosen, vocab)
+                larger = _mass(row, vocab, least, above, peak, heat, BLOCK)
+                # The largest logit has nothing above it and always stands, whatever top_p is.
+                if (larger > 0) & (larger >= p * whole):
+                    running = 1
+    else:
+        chosen = _race(row, vocab, nothing, nothing, heat, 0, 0, BLOCK, False)
     tl.store(out + index, chosen)
     if LOGPROB:
-        total = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, vocab, BLOCK):
-            token = start + tl.arange(0, BLOCK)
-            total += tl.exp(tl.load(row + token, mask=token < vocab, other=float("-inf")) - best)
-        tl.store(logprob + index, tl.load(row + chosen) - best - tl.log(tl.sum(total, 0)))
+        tl.store(logprob + index, _logits(row, chosen, vocab) - peak - tl.log(total))
 
 
 def philox_reference(key: int, counter: torch.Tensor) -> torch.Tensor:
@@ -231,27 +284,39 @@ def sample_reference(
     logprob: torch.Tensor | None = None,
 ) -> None:
     """What `sample` means, in the plainest torch."""
-    for i, row in enumerate(logits):
-        token = int(row.argmax()) if temperature[i] == 0 else _draw_reference(
-            row / temperature[i], int(top_k[i]), float(top_p[i]), float(min_p[i]), int(seed[i]), int(position[i])
-        )
-        out[i] = token
+    for i, row in enumerate(logits.nan_to_num(nan=float("-inf"), posinf=float("inf"), neginf=float("-inf"))):
+        heat = float(temperature[i])
+        chosen = int(row.argmax())
+        if heat > 0:
+            filters = (int(top_k[i]), float(top_p[i]), float(min_p[i]))
+            chosen = _draw_reference(row, heat, *filters, int(seed[i]), int(position[i]))
+        out[i] = chosen
         if logprob is not None:
-            logprob[i] = torch.log_softmax(row, -1)[token]
+            logprob[i] = torch.log_softmax(row, -1)[chosen]
 
 
-def _draw_reference(scaled: torch.Tensor, top_k: int, top_p: float, min_p: float, seed: int, position: int) -> int:
-    kept = torch.ones_like(scaled, dtype=torch.bool)
-    if 0 < top_k < len(scaled):
-        kept &= scaled >= scaled.topk(top_k).values[-1]
-    mass = torch.where(kept, torch.exp(scaled - scaled.max()), 0.0)
+def _draw_reference(
+    row: torch.Tensor, heat: float, top_k: int, top_p: float, min_p: float, seed: int, position: int
+) -> int:
+    kept = torch.ones_like(row, dtype=torch.bool)
+    if 0 < top_k < len(row):
+        kept &= row >= row.topk(top_k).values[-1]
     if top_p < 1:
-        ordered, order = mass.sort(descending=True)
-        enough = ordered.double().cumsum(0) >= top_p * mass.double().sum()
-        kept &= scaled >= scaled[order[int(enough.int().argmax())]]
-    kept &= torch.exp(scaled - scaled.max()) >= min_p
-    ids = torch.arange(len(scaled), device=scaled.device)
+        ordered = torch.where(kept, row, float("-inf")).sort(descending=True).values
+        mass = torch.exp((ordered.double() - ordered[0]) / heat)
+        enough = mass.cumsum(0) >= top_p * mass.sum()
+        kept &= row >= ordered[int(enough.int().argmax())]
+    if min_p > 0:
+        kept &= row >= row.max() + heat * math.log(min_p)
+    race = row - heat * torch.log(exponential_reference(len(row), seed, position).to(row.device))
+    return int(torch.where(kept, race, float("-inf")).argmax())
+
+
+def exponential_reference(vocab: int, seed: int, position: int) -> torch.Tensor:
+    """The variable e of each token of a vocabulary: [V] float32."""
+    ids = torch.arange(vocab)
     counter = torch.stack((ids // 4, ids * 0, ids * 0 + position, ids * 0), -1)
     word = philox_reference(seed, counter).gather(-1, (ids % 4)[:, None])[:, 0]
-    uniform = ((word >> 8).float() + 0.5) * 2.0**-24
-    return int(torch.where(kept, scaled - torch.log(-torch.log(uniform)), float("-inf")).argmax())
+    uniform = ((word >> 1).float().clamp(min=0.5) * 2.0**-31).clamp(max=1 - 2.0**-24)
+    near_zero = uniform * (1 + uniform * (1 / 2 + uniform * (1 / 3)))
+    return torch.where(uniform < 2.0**-6, near_zero, -torch.log(1 - uniform))
