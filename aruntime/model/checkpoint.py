@@ -67,7 +67,10 @@ class Checkpoint:
             opened: Any = safe_open(file, framework="pt")
         except (SafetensorError, OSError) as error:
             raise CheckpointRefused(f"{file.name} is not a safetensors file: {error}") from error
-        self._file_of.update(dict.fromkeys(opened.keys(), opened))
+        names = opened.keys()
+        if twice := self._file_of.keys() & names:
+            raise CheckpointRefused(f"tensor {min(twice)[:120]} is in more than one shard")
+        self._file_of.update(dict.fromkeys(names, opened))
 
     def _add_shards(self, folder: Path) -> None:
         shard_of = Fields.from_file(folder / _INDEX, _INDEX_BYTES_MAX).object("weight_map")
