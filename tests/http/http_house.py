@@ -1,0 +1,156 @@
+"""A public application over a real door, channel and table; the test plays the engine, and the network."""
+
+import asyncio
+import json
+import os
+import random
+import time
+from typing import Any
+
+import tokenizers
+
+from aruntime.admission.door import Door
+from aruntime.admission.route import Route, RouteLimits
+from aruntime.control.view import ServedVersion, View
+from aruntime.http.app import build_app
+from aruntime.http.limits import HttpLimits
+from aruntime.model.tokenizer import Tokenizer
+from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
+from aruntime.queue.columns import COLUMNS
+from aruntime.queue.records import FinishReason
+from aruntime.queue.table import Table, create_table
+from aruntime.wire.control import ReplicaState
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+
+
+def byte_tokenizer() -> tokenizers.Tokenizer:
+    """A token for each byte: any text, cut anywhere."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    return made
+
+
+class House:
+    """`ids(text)` are the tokens of a text, `say` what the engine puts out, `post` what a client sends."""
+
+    def __init__(self, folder: Any, limits: HttpLimits | None = None) -> None:
+        byte_tokenizer().save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text("{}")
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
+        self.tokenizer = Tokenizer.from_folder(folder)
+        self._fds = [create_channel(1, 1024, 1024), create_bell(), create_bell(), create_table(64, COLUMNS)]
+        channel, engine_bell, bell, table = self._fds
+        self.table = Table(table)
+        self.engine = EngineChannel(channel, bell, 1)
+        self.view = View(Door(bell, time.monotonic, random.Random(1)), time.monotonic)
+        route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, 200, 256))
+        self.view.state_is(
+            ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason="")
+        )
+        self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
+        self.view.door.open()
+        self.app = build_app(self.view, limits=limits)
+        self.cancelled: list[int] = []
+
+    def close(self) -> None:
+        self.view.door.close()
+        for fd in self._fds:
+            os.close(fd)
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    async def submitted(self) -> tuple[int, int, dict[str, Any]]:
+        """Wait for the next request: its slot, its generation, its numbers (and its prompt)."""
+        for _ in range(1000):
+            message = self.engine.receive()
+            if message is not None and message[0] == "submit":
+                return message[1], message[2], {**message[4], "prompt": message[3]}  # type: ignore[dict-item]
+            if message is not None:
+                self.cancelled.append(message[1])  # type: ignore[arg-type]
+            await asyncio.sleep(0.002)
+        raise AssertionError("nothing was submitted")
+
+    def say(self, at: tuple[int, int], said: str | list[int], finish: FinishReason = FinishReason.NONE) -> None:
+        """Put out tokens, the last of them with `finish`; no tokens are an end alone."""
+        tokens = self.ids(said) if isinstance(said, str) else said
+        for i, token in enumerate(tokens):
+            last = finish if i == len(tokens) - 1 else FinishReason.NONE
+            self.engine.send([(*at, token, i, last, 0, 0.0)])
+        if not tokens:
+            self.engine.send([(*at, -1, 0, finish, 0, 0.0)])
+        self.engine.ring_bell()
+
+    def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return Client(self.app, path, data, {"host": "h", "content-type": "application/json", **(headers or {})}, method)
+
+    def chat(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **changes}
+        return self.client("/v1/chat/completions", body, headers)
+
+    def complete(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
+        return self.client("/v1/completions", {"model": "demo", "prompt": "hi", **changes}, headers)
+
+
+class Client:
+    """One request through the ASGI application; `leave` disconnects."""
+
+    def __init__(self, app: Any, path: str, body: bytes, headers: dict[str, str], method: str) -> None:
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self.sent: list[dict[str, Any]] = []
+        scope = {
+            "type": "http",
+            "http_version": "2",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "scheme": "http",
+            "server": ("h", 80),
+            "client": ("c", 1),
+        }
+        self.task = asyncio.ensure_future(app(scope, self._incoming.get, self._send))
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+    def leave(self) -> None:
+        self._incoming.put_nowait({"type": "http.disconnect"})
+
+    async def done(self) -> "Client":
+        await asyncio.wait_for(self.task, 5)
+        return self
+
+    @property
+    def status(self) -> int:
+        status: int = self.sent[0]["status"]
+        return status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def events(self) -> list[Any]:
+        lines = self.body.decode().strip().split("\n\n")
+        return [line if line == "data: [DONE]" else json.loads(line.removeprefix("data: ")) for line in lines]
+
+    @property
+    def text(self) -> str:
+        """What a stream's first choice has said."""
+        chunks = [event["choices"][0] for event in self.events[:-1] if event.get("choices")]
+        return "".join(chunk.get("text") or chunk.get("delta", {}).get("content") or "" for chunk in chunks)
