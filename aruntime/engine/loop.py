@@ -57,6 +57,8 @@ class Loop:
             busy = self._step()
             self.exchange.deliver()
             self._publish()
+            if self._failed >= _FAILED_STEPS_MAX:
+                raise EngineBroken(f"{self._failed} steps in a row failed")
             if not busy and self.exchange.prepare_sleep():
                 poller.poll(self._rest_ms())
                 self._quiet_bell()
@@ -82,8 +84,6 @@ class Loop:
             log.error("engine.step_failed", error=type(error).__name__, detail=str(error), sequences=plan.sequences)
             self._scheduler.fail_step()
             self._failed += 1
-            if self._failed >= _FAILED_STEPS_MAX:
-                raise EngineBroken(str(error)) from error
         else:
             self._scheduler.commit(tokens, self._clock(), logprobs)
             self._failed = 0

@@ -1,0 +1,188 @@
+"""The loop over a real scheduler, exchange, channel and table; only the model is played."""
+
+import os
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from aruntime.engine.exchange import Exchange
+from aruntime.engine.loop import EngineBroken, Loop
+from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
+from aruntime.queue.columns import COLUMNS, ENGINE_ROW, Column
+from aruntime.queue.records import FinishReason
+from aruntime.queue.table import Table, create_table
+from aruntime.scheduler.scheduler import Scheduler, StepPlan
+
+Step = Callable[[StepPlan], tuple[np.ndarray, np.ndarray]]
+
+
+class PlayedModel:
+    """Says 5 for every row, or does what the test wants."""
+
+    def __init__(self) -> None:
+        self.step: Step = self.fives
+
+    def run(self, plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+        return self.step(plan)
+
+    def fives(self, plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(plan.samples, 5, np.int32), np.zeros(plan.samples, np.float32)
+
+
+class World:
+    """An engine on a thread of its own, and one front end's end of the rings."""
+
+    def __init__(self) -> None:
+        self.model = PlayedModel()
+        self.scheduler = Scheduler(
+            sequences_max=4, step_tokens_max=32, waiting_max=4, context_max=64, blocks=16, vocab=10, eos_token_ids=[9]
+        )
+        self._fds = [create_table(64, COLUMNS), create_bell(), create_bell(), create_channel(1, 256, 16)]
+        table, self.bell, front_bell, channel = self._fds
+        self.table = Table(table)
+        self.exchange = Exchange(self.scheduler)
+        self.exchange.attach(1, EngineChannel(channel, front_bell, 1))
+        self.front = FrontEndChannel(channel, self.bell, 1)
+        self.loop = Loop(self.scheduler, self.model, self.exchange, self.table, self.bell, time.monotonic)  # type: ignore[arg-type]
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._control, self._wake = os.pipe()
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run(self._control, lambda: None)
+        except EngineBroken as error:
+            self.error = error
+
+    def submit(self, slot: int = 0, *, deadline_s: float = float("inf"), max_tokens: int = 3) -> None:
+        assert self.front.try_submit(
+            slot=slot, generation=1, arrived_s=0, deadline_s=deadline_s, prompt=array("i", [1, 2, 3]),
+            max_tokens=max_tokens, min_tokens=0, tenant=0, priority=1, attempt=1, stop_token_ids=(), request_id=b"r",
+            temperature=0, top_p=1, min_p=0, presence_penalty=0, frequency_penalty=0, repetition_penalty=1, top_k=0,
+            ignore_eos=False, seed=0,
+        )  # fmt: skip
+
+    def outputs(self, until: Callable[[list[tuple[int, ...]]], bool]) -> list[tuple[int, ...]]:
+        """(slot, token, index, finish) of what has come, waiting at most five seconds for `until`."""
+        seen: list[tuple[int, ...]] = []
+        deadline = time.monotonic() + 5
+        while not until(seen):
+            assert time.monotonic() < deadline, f"only {seen}"
+            seen += [(slot, token, index, finish) for slot, _, token, index, finish, _, _ in self.front.take()]
+            time.sleep(0.002)
+        return seen
+
+    def stop(self) -> None:
+        self.loop.stop = True
+        os.write(self._wake, b"x")
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+        for fd in [*self._fds, self._control, self._wake]:
+            os.close(fd)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.stop()
+
+
+def ended(count: int = 1) -> Callable[[list[tuple[int, ...]]], bool]:
+    return lambda seen: sum(record[3] != FinishReason.NONE for record in seen) == count
+
+
+def test_a_request_in_the_ring_becomes_tokens_in_the_ring(world: World) -> None:
+    world.submit()
+    assert world.outputs(ended()) == [(0, 5, 0, 0), (0, 5, 1, 0), (0, 5, 2, FinishReason.LENGTH)]
+    world.scheduler.check_integrity()
+
+
+def test_a_sleeping_engine_is_woken_by_the_bell(world: World) -> None:
+    time.sleep(0.3)  # it has gone to sleep
+    started = time.monotonic()
+    world.submit()
+    world.outputs(ended())
+    assert time.monotonic() - started < 0.2  # the heartbeat alone would take up to 0.25
+
+
+def test_more_output_than_the_ring_holds_is_all_delivered(world: World) -> None:
+    world.submit(max_tokens=40)
+    time.sleep(0.2)  # the ring of 16 is full
+    records = world.outputs(ended())
+    assert [record[2] for record in records] == list(range(40))
+
+
+def test_a_cancel_frees_the_blocks(world: World) -> None:
+    release = threading.Event()
+
+    def slow(plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+        release.wait(5)
+        return world.model.fives(plan)
+
+    world.model.step = slow
+    world.submit(max_tokens=50)
+    time.sleep(0.05)
+    world.front.try_cancel(0, 1)
+    release.set()
+    assert world.outputs(ended())[-1][3] == FinishReason.CANCELLED
+    time.sleep(0.05)
+    assert world.table.get(ENGINE_ROW, Column.BLOCKS_FREE) == 16
+
+
+def test_a_deadline_in_the_engine_ends_the_sequence(world: World) -> None:
+    world.submit(deadline_s=time.monotonic() - 1)
+    assert world.outputs(ended()) == [(0, -1, 0, FinishReason.DEADLINE)]
+
+
+def test_a_step_that_breaks_ends_its_sequences_and_the_next_request_is_served(world: World) -> None:
+    def broken(plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+        world.model.step = world.model.fives
+        raise RuntimeError("no")
+
+    world.model.step = broken
+    world.submit(slot=0)
+    assert world.outputs(ended())[-1][3] == FinishReason.MODEL_ERROR
+    world.submit(slot=1)
+    assert world.outputs(ended())[-1][3] == FinishReason.LENGTH
+
+
+def test_an_engine_whose_model_keeps_breaking_gives_up(world: World) -> None:
+    def broken(plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+        raise RuntimeError("no")
+
+    world.model.step = broken
+    for slot in range(3):
+        world.submit(slot)
+        world.outputs(ended())
+    for _ in range(100):
+        if world.error:
+            break
+        time.sleep(0.01)
+    assert isinstance(world.error, EngineBroken)
+
+
+def test_a_token_outside_the_vocabulary_is_a_model_error(world: World) -> None:
+    world.model.step = lambda plan: (np.full(plan.samples, 77, np.int32), np.zeros(plan.samples, np.float32))
+    world.submit()
+    assert world.outputs(ended()) == [(0, -1, 0, FinishReason.MODEL_ERROR)]
+
+
+def test_a_front_end_that_is_gone_leaves_nothing_behind(world: World) -> None:
+    world.submit(max_tokens=60)
+    time.sleep(0.02)
+    world.exchange.detach(1)
+    time.sleep(0.1)
+    assert world.loop.idle
+    world.scheduler.check_integrity()
+
+
+def test_an_idle_engine_keeps_its_heartbeat(world: World) -> None:
+    before = world.table.get(ENGINE_ROW, Column.HEARTBEAT_US)
+    time.sleep(0.6)
+    assert world.table.get(ENGINE_ROW, Column.HEARTBEAT_US) > before
