@@ -202,7 +202,7 @@ class _Workspace:
 
 
 def load_decoder(
-    folder: Path,
+    folder: Path | str,
     *,
     device: str = "cpu",
     weight_dtype: torch.dtype | None = None,
