@@ -122,7 +122,7 @@ struct Rows {
     __builtin_memset(weights, 0, tiles.rows * kChunk * sizeof(float));
     for (std::int64_t j = 0; j < count; j += kPanel) {
       for (std::int64_t t = 0; t < tiles.count; ++t) {
-        tile_rows<0>(tiles.size(t), query + tiles.first(t) * size, keys + j * size, size,
+        tile_rows<0>(tiles.size(t), query + tiles.first(t) * size, keys + j * size, {keys, 0}, size,
                      weights + tiles.first(t) * kChunk + j, kChunk);
       }
     }
@@ -164,7 +164,7 @@ struct Rows {
   void add(const float* values, std::int64_t count) const {
     for (std::int64_t d = 0; d < padded; d += kPanel) {
       for (std::int64_t t = 0; t < tiles.count; ++t) {
-        tile_rows<kChunk>(tiles.size(t), weights + tiles.first(t) * kChunk, values + d * kChunk, count,
+        tile_rows<kChunk>(tiles.size(t), weights + tiles.first(t) * kChunk, values + d * kChunk, {values, 0}, count,
                           sums + tiles.first(t) * padded + d, padded);
       }
     }

@@ -4,12 +4,13 @@
 #include "cpu/attention.hpp"
 #include "cpu/linear.hpp"
 #include "cpu/rows.hpp"
+#include "cpu/sample.hpp"
 
 namespace aruntime::cpu {
 namespace {
 
 constexpr Operations table(const char* name) {
-  return {name, pack, linear, embed, rms_norm, rotary, silu_mul, store_kv, attention};
+  return {name, pack, linear, embed, rms_norm, rotary, silu_mul, store_kv, attention, sample};
 }
 
 }  // namespace

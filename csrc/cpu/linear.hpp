@@ -14,6 +14,7 @@ namespace aruntime::cpu {
 namespace {
 
 constexpr std::int64_t kBlockRows = 20 * kTileRows;   // rows that one chunk passes over: kPiece inputs of them stay in L2
+constexpr std::int64_t kAhead = 32;                   // inputs between use and prefetch when memory is the limit
 constexpr std::int64_t kChunkBytes = 128 << 10;       // of weights: a chunk worth waking a thread for
 constexpr std::int64_t kChunkProducts = 1 << 20;      // multiply-adds: the same for many rows
 
@@ -67,19 +68,22 @@ struct Product {
   const float* x;  // interleaved
   Tiles tiles;
 
-  // Tiles [tile, tile_end) times panel p, inputs [k, k + count).
+  // Tiles [tile, tile_end) times panel p, inputs [k, k + count). One tile asks for the weights a little ahead of it; several
+  // share the asking for the same inputs of the next panel, which come next.
   void piece(std::int64_t p, std::int64_t tile, std::int64_t tile_end, std::int64_t k, std::int64_t count) const {
     const auto* panel = static_cast<const Weight*>(weight.data) + (p * weight.inputs + k) * kPanel;
     const std::int64_t columns = least(kPanel, weight.outputs - p * kPanel);
-    for (; tile < tile_end; ++tile) {
+    const std::int64_t several = tile_end - tile, row_bytes = kPanel * sizeof(Weight);
+    Ahead ahead = {panel + (several == 1 ? kAhead : weight.inputs) * kPanel, row_bytes / several};
+    for (; tile < tile_end; ++tile, ahead = ahead.after(count)) {
       const int rows = tiles.size(tile);
       float* to = out.data + tiles.first(tile) * out.stride + p * kPanel;
       const float* from = x + tiles.first(tile) * weight.inputs + k * rows;
       if (columns == kPanel) {
         if (k == 0) start(p, rows, kPanel, to, out.stride);
-        tile_rows<0>(rows, from, panel, count, to, out.stride);
+        tile_rows<0>(rows, from, panel, ahead, count, to, out.stride);
       } else {
-        edge(p, rows, columns, from, panel, k, count, to);
+        edge(p, rows, columns, from, panel, ahead, k, count, to);
       }
     }
   }
@@ -92,12 +96,12 @@ struct Product {
   }
 
   // The last panel of a weight whose outputs are no multiple of kPanel: by way of a whole tile beside `out`.
-  void edge(std::int64_t p, int rows, std::int64_t columns, const float* from, const Weight* panel, std::int64_t k,
-            std::int64_t count, float* to) const {
+  void edge(std::int64_t p, int rows, std::int64_t columns, const float* from, const Weight* panel, Ahead ahead,
+            std::int64_t k, std::int64_t count, float* to) const {
     float whole[kTileRows * kPanel] = {};
     if (k == 0) start(p, rows, columns, to, out.stride);
     for (int r = 0; r < rows; ++r) __builtin_memcpy(whole + r * kPanel, to + r * out.stride, columns * 4);
-    tile_rows<0>(rows, from, panel, count, whole, kPanel);
+    tile_rows<0>(rows, from, panel, ahead, count, whole, kPanel);
     for (int r = 0; r < rows; ++r) __builtin_memcpy(to + r * out.stride, whole + r * kPanel, columns * 4);
   }
 

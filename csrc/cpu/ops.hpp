@@ -52,6 +52,15 @@ struct Attention {
   float scale;
 };
 
+struct Sampling {  // one of each for each row of logits
+  Matrix logits;
+  std::int32_t* out;
+  float* logprob;  // or null
+  const float *temperature, *top_p, *min_p;
+  const std::int32_t *top_k, *position;
+  const std::int64_t* seed;
+};
+
 struct Operations {
   const char* name;
   void (*pack)(const void* weight, std::int64_t stride, Packed& packed);
@@ -62,6 +71,7 @@ struct Operations {
   void (*silu_mul)(const Matrix& gate_up, const Matrix& out);
   void (*store_kv)(const Heads& source, const Table& cache, const std::int32_t* slot_mapping);
   void (*attention)(const Attention& job);
+  void (*sample)(const Sampling& job);
 };
 
 const Operations& operations();

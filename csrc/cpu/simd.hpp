@@ -50,11 +50,11 @@ inline void store(Bf16* to, Vec value) {
   __builtin_memcpy(to, &halves, sizeof halves);
 }
 
-// The first `count` < kLanes elements; the other lanes read 0 and are not written.
+// The first `count` < kLanes elements; the other lanes read `other` and are not written.
 template <class Stored>
-inline Vec load_some(const Stored* from, std::int64_t count) {
-  Stored lanes[kLanes] = {};
-  for (std::int64_t i = 0; i < count; ++i) lanes[i] = from[i];
+inline Vec load_some(const Stored* from, std::int64_t count, Stored other = {}) {
+  Stored lanes[kLanes];
+  for (std::int64_t i = 0; i < kLanes; ++i) lanes[i] = i < count ? from[i] : other;
   return load(lanes);
 }
 template <class Stored>

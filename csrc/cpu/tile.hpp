@@ -29,9 +29,19 @@ inline void load_pair(const Bf16* row, int pair, Vec& low, Vec& high) {
   high = (Vec)(words & 0xffff0000u);
 }
 
+// Weights to ask memory for while a tile is computed: for each k one row of a panel from `from` on, or a part of one when
+// several tiles share the asking.
+struct Ahead {
+  const void* at;
+  std::int64_t step;  // bytes for each k; 0 with any address at hand asks for nothing new
+
+  Ahead after(std::int64_t inputs) const { return {static_cast<const char*>(at) + inputs * step, step}; }
+};
+
 // kPairs pairs of vectors of the panel at once, from pair `first`. x[r, k] lies at x[r * kRowStep + k * kInputStep].
 template <int kRows, int kPairs, int kRowStep, int kInputStep, class Weight>
-inline void tile_pairs(const float* x, const Weight* panel, std::int64_t inputs, int first, float* out, std::int64_t stride) {
+inline void tile_pairs(const float* x, const Weight* panel, Ahead ahead, std::int64_t inputs, int first, float* out,
+                       std::int64_t stride) {
   Vec low[kRows][kPairs], high[kRows][kPairs];
   for (int r = 0; r < kRows; ++r) {
     for (int p = 0; p < kPairs; ++p) {
@@ -39,7 +49,9 @@ inline void tile_pairs(const float* x, const Weight* panel, std::int64_t inputs,
       high[r][p] = load(out + r * stride + kHalf + (first + p) * kLanes);
     }
   }
+  const char* from = static_cast<const char*>(ahead.at);
   for (std::int64_t k = 0; k < inputs; ++k) {
+    for (int i = 0; i < kPanel * static_cast<int>(sizeof(Weight)); i += 64) __builtin_prefetch(from + i, 0, 2);
     Vec w_low[kPairs], w_high[kPairs];
     for (int p = 0; p < kPairs; ++p) load_pair(panel, first + p, w_low[p], w_high[p]);
 #pragma GCC unroll 16
@@ -51,6 +63,7 @@ inline void tile_pairs(const float* x, const Weight* panel, std::int64_t inputs,
       }
     }
     panel += kPanel;
+    from += ahead.step;
     x += kInputStep;
   }
   for (int r = 0; r < kRows; ++r) {
@@ -63,15 +76,16 @@ inline void tile_pairs(const float* x, const Weight* panel, std::int64_t inputs,
 
 // The whole panel: at once where its sums fit the registers, else pair by pair over pieces of K.
 template <int kRows, int kRowStep, int kInputStep, class Weight>
-inline void tile(const float* x, const Weight* panel, std::int64_t inputs, float* out, std::int64_t stride) {
+inline void tile(const float* x, const Weight* panel, Ahead ahead, std::int64_t inputs, float* out,
+                 std::int64_t stride) {
   constexpr int kPairs = kHalf / kLanes;
   if constexpr (kPairs == 1 || kRows <= 3) {
-    tile_pairs<kRows, kPairs, kRowStep, kInputStep>(x, panel, inputs, 0, out, stride);
+    tile_pairs<kRows, kPairs, kRowStep, kInputStep>(x, panel, ahead, inputs, 0, out, stride);
   } else {
     for (std::int64_t k = 0; k < inputs; k += kPiece) {
       for (int pair = 0; pair < kPairs; ++pair) {
-        tile_pairs<kRows, 1, kRowStep, kInputStep>(x + k * kInputStep, panel + k * kPanel, least(kPiece, inputs - k), pair, out,
-                                                   stride);
+        tile_pairs<kRows, 1, kRowStep, kInputStep>(x + k * kInputStep, panel + k * kPanel,
+                                                   ahead.after(k), least(kPiece, inputs - k), pair, out, stride);
       }
     }
   }
@@ -79,11 +93,12 @@ inline void tile(const float* x, const Weight* panel, std::int64_t inputs, float
 
 // tile() for a number of rows known at run time, 1 <= rows <= kTileRows. kRowStep 0: x is interleaved, x[k * rows + r].
 template <int kRowStep, class Weight, int kRows = kTileRows>
-inline void tile_rows(int rows, const float* x, const Weight* panel, std::int64_t inputs, float* out, std::int64_t stride) {
+inline void tile_rows(int rows, const float* x, const Weight* panel, Ahead ahead, std::int64_t inputs, float* out,
+                      std::int64_t stride) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) return tile_rows<kRowStep, Weight, kRows - 1>(rows, x, panel, inputs, out, stride);
+    if (rows < kRows) return tile_rows<kRowStep, Weight, kRows - 1>(rows, x, panel, ahead, inputs, out, stride);
   }
-  tile<kRows, kRowStep ? kRowStep : 1, kRowStep ? 1 : kRows>(x, panel, inputs, out, stride);
+  tile<kRows, kRowStep ? kRowStep : 1, kRowStep ? 1 : kRows>(x, panel, ahead, inputs, out, stride);
 }
 
 // Rows cut into tiles as even as can be: 13 rows are 7 + 6, not 12 + 1.

@@ -37,6 +37,17 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
         int64_t sequences, blocks, block_stride, kv_heads, block_tokens, window
         float scale
 
+    cdef struct Sampling:
+        Matrix logits
+        int32_t* out
+        float* logprob
+        const float* temperature
+        const float* top_p
+        const float* min_p
+        const int32_t* top_k
+        const int32_t* position
+        const int64_t* seed
+
     cdef struct Penalties:
         const int32_t* row
         const int32_t* token
@@ -67,6 +78,7 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
         void (*silu_mul)(const Matrix& gate_up, const Matrix& out) except + nogil
         void (*store_kv)(const Heads& source, const Table& cache, const int32_t* slot_mapping) except + nogil
         void (*attention)(const Attention& job) except + nogil
+        void (*sample)(const Sampling& job) except + nogil
 
     const Operations& operations() noexcept
     bool c_select "aruntime::cpu::select"(const char* name) noexcept

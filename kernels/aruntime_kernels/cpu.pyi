@@ -55,3 +55,15 @@ def penalize(
     frequency: Tensor,
     repetition: Tensor,
 ) -> None: ...
+def sample(
+    logits: Tensor,
+    out: Tensor,
+    *,
+    temperature: Tensor,
+    top_k: Tensor,
+    top_p: Tensor,
+    min_p: Tensor,
+    seed: Tensor,
+    position: Tensor,
+    logprob: Tensor | None = None,
+) -> None: ...

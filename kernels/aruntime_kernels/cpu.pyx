@@ -10,7 +10,7 @@ nor on the other rows.
 
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 
-from torch import bfloat16, float32, int32
+from torch import bfloat16, float32, int32, int64
 
 cdef enum:
     HEAD_SIZE_MAX = 1024  # of attention; the largest in any published model is 256
@@ -18,6 +18,7 @@ cdef enum:
 cdef object FLOAT32 = float32
 cdef object BFLOAT16 = bfloat16
 cdef object INT32 = int32
+cdef object INT64 = int64
 
 cdef struct View:
     void* data
@@ -373,3 +374,27 @@ def penalize(logits, row, token, output_count, in_prompt, presence, frequency, r
     within(all.token, all.count, "token", 0, to.columns)
     with nogil:
         c_penalize(to, all)
+
+
+def sample(logits, out, *, temperature, top_k, top_p, min_p, seed, position, logprob=None) -> None:
+    cdef Sampling job
+    cdef View seeds
+    matrix(logits, "logits", &job.logits)
+    if job.logits.columns == 0:
+        raise refusal(logits, "logits", "a vocabulary")
+    cdef int64_t rows = job.logits.rows
+    job.out = <int32_t*>ints(out, "out", rows)
+    job.logprob = NULL
+    if logprob is not None:
+        job.logprob = <float*>floats(logprob, "logprob", rows)
+    job.temperature = floats(temperature, "temperature", rows)
+    job.top_p = floats(top_p, "top_p", rows)
+    job.min_p = floats(min_p, "min_p", rows)
+    job.top_k = ints(top_k, "top_k", rows)
+    job.position = ints(position, "position", rows)
+    view_any(seed, "seed", 1, &seeds)
+    if seed.dtype is not INT64 or seeds.size[0] != rows:
+        raise refusal(seed, "seed", f"int64 [{rows}]")
+    job.seed = <const int64_t*>seeds.data
+    with nogil:
+        operations().sample(job)
