@@ -31,6 +31,7 @@ class Sample:
     token_s: list[float] = field(default_factory=list)
     end_s: float = 0.0
     done: bool = False  # saw [DONE]
+    tokens: int = 0  # as the server counts them
     tail: bytes = b""
 
     def take(self, data: bytes, now_s: float) -> None:
@@ -39,6 +40,8 @@ class Sample:
         for event in events:
             if event == b"data: [DONE]":
                 self.done = True
+            elif b'"completion_tokens":' in event:
+                self.tokens = json.loads(event.removeprefix(b"data: "))["usage"]["completion_tokens"]
             elif event.startswith(b"data: ") and b'"content":' in event and b'"content":""' not in event:
                 self.token_s.append(now_s)
 
@@ -155,6 +158,7 @@ def _body(options: argparse.Namespace, chance: random.Random) -> bytes:
             "ignore_eos": True,
             "temperature": 0,
             "stream": True,
+            "stream_options": {"include_usage": True},
         }
     ).encode()
 
@@ -184,7 +188,7 @@ def report(samples: list[Sample], options: argparse.Namespace) -> dict[str, obje
         "e2e": [sample.end_s - sample.due_s for sample in good],
     }.items():
         figures[name] = {f"p{share}": round(percentile(values, share / 100), 5) for share in (50, 95, 99)}
-    figures["output_tokens_per_s"] = round(sum(len(s.token_s) for s in good) / elapsed_s, 1) if elapsed_s else 0.0
+    figures["output_tokens_per_s"] = round(sum(s.tokens for s in good) / elapsed_s, 1) if elapsed_s else 0.0
     figures["goodput_per_s"] = round(len(met) / elapsed_s, 2) if elapsed_s else 0.0
     return figures
 
