@@ -36,5 +36,6 @@ setup(
         include_path=[".", "kernels"],
         nthreads=os.cpu_count() or 1,
         compiler_directives={"language_level": 3, "embedsignature": True},
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

@@ -84,7 +84,7 @@ cdef class Exchange:
     cdef void _receive_from(self, Peer peer) noexcept nogil:
         cdef uint32_t turn
         cdef Received received
-        for turn in range(BURST):
+        for turn in range(<uint32_t> BURST):
             if self._scheduler.impl().backlogged(peer.front_end):
                 return  # it does not read its refusals: its submits wait in its ring
             received = peer.end.receive(self._message)
