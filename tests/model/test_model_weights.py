@@ -183,3 +183,14 @@ def test_a_cpu_keeps_bf16_and_widens_fp16_unless_told(
 def test_a_cpu_does_not_compute_with_fp16_weights(folder: Path) -> None:
     save_file(tensors(folder), folder / "model.safetensors")
     assert "torch.float16 are not served on cpu" in refusal(folder, weight_dtype=torch.float16)
+
+
+def test_a_file_that_changes_after_the_load_changes_nothing(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    save_file(tensors(folder), file)
+    weights = load_weights(ModelConfig.from_folder(folder), Checkpoint(folder), "cpu", None)
+    with file.open("r+b") as stream:
+        stream.seek(8 + int.from_bytes(stream.read(8), "little"))
+        stream.write(bytes(file.stat().st_size - stream.tell()))
+    kept = [weights.embedding, weights.norm, weights.layers[0].input_norm, weights.layers[2].mlp_norm]
+    assert all(bool((tensor == 0.01).all()) for tensor in kept)
