@@ -55,17 +55,17 @@ class Ticket:
         """Take one record of `choice`: a token (or -1), and its end."""
         if choice not in self._open:
             return
+        if finish not in _ANSWERS:  # an end by an error comes without a token
+            self.fail(_error_of(finish))
+            return
         output = self._pending.get(choice)
         if output is None:
             output = self._pending[choice] = Output(choice, [], cached_tokens=cached_tokens)
         if token >= 0:
             output.token_ids.append(token)
-        if finish in _ANSWERS:
-            output.finish = finish
-            if finish is not FinishReason.NONE:
-                self._ended(choice)
-        else:
-            self.fail(_error_of(finish))
+        output.finish = finish
+        if finish is not FinishReason.NONE:
+            self._ended(choice)
         self._wake()
 
     def fail(self, error: ServingError) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -17,7 +18,9 @@ from aruntime.base.errors import ServingError
 from aruntime.control.view import View
 from aruntime.http import status
 from aruntime.http.completions import create_chat_completion, create_completion
+from aruntime.http.context import Context
 from aruntime.http.edge import Edge
+from aruntime.http.encoder import Encoder
 from aruntime.http.errors import answer
 from aruntime.http.limits import HttpLimits
 
@@ -42,9 +45,9 @@ def build_app(
     clock: Callable[[], float] = time.monotonic,
 ) -> ASGIApp:
     """The ASGI application over `view`: the admin one, or the public one."""
-    handlers = dict.fromkeys((ServingError, HTTPException, Exception), answer)
+    handlers = dict.fromkeys((ServingError, HTTPException, ClientDisconnect, Exception), answer)
     app = Starlette(routes=_ADMIN if admin else _PUBLIC, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    app.state.view = view
-    app.state.limits = limits or HttpLimits()
+    limits = limits or HttpLimits()
+    app.state.context = Context(view, limits, clock, Encoder(limits))
     return Edge(app, clock)

@@ -3,25 +3,23 @@
 read -> parse -> resolve the model -> tokenize -> admit at the door -> answer (http/generation.py)
 """
 
-import asyncio
 import time
 from array import array
-from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from aruntime.admission.ask import Ask, Sampling
+from aruntime.admission.route import RouteLimits
 from aruntime.base.errors import ContextLengthExceeded, InvalidRequest
 from aruntime.base.names import ModelRef
-from aruntime.control.view import ServedVersion, View
+from aruntime.control.view import ServedVersion
 from aruntime.http.choices import Choice
+from aruntime.http.context import Context
 from aruntime.http.generation import Generation
-from aruntime.http.limits import HttpLimits
-from aruntime.http.requests import deadline_s, priority, read_json
-from aruntime.model.chat_template import TemplateRefused
-from aruntime.model.tokenizer import Tokenizer
-from aruntime.wire.answers import Answer, Usage
+from aruntime.http.metrics import Meter
+from aruntime.http.requests import Terms, read_json, read_terms
+from aruntime.wire.answers import Answer
 from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
@@ -30,115 +28,117 @@ _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill
 async def create_completion(request: Request) -> Response:
     """Answer one completion request, streamed or whole.
 
-    400 the body is wrong; 404 no such model; 503, 429 admission refused; 504 the deadline passed before the first token.
+    400 the body is wrong; 404 no such model; 429, 503 admission refused; 504 the deadline passed before a token came.
     """
-    body = parse_completion(await read_json(request, _limits(request)))
-    served = _view(request).resolve(ModelRef.parse(body.model))
-    prompts = [
-        array("i", prompt if isinstance(prompt, list) else await _off_loop(request, prompt, served.tokenizer.encode))
-        for prompt in body.prompts
-    ]
-    return _generate(request, body, served, prompts, body.max_tokens or _COMPLETION_TOKENS, chat=False)
+    context = Context.of(request)
+    terms = read_terms(request, context.limits)
+    body = parse_completion(await read_json(request, context.limits))
+    served = context.view.resolve(ModelRef.parse(body.model))
+    with Meter(served.route, terms.arrived_s, context.clock).refusals() as meter:
+        prompts = [
+            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
+            for prompt in body.prompts
+        ]
+        room = _room(prompts, served.route.limits, "prompt")
+        max_tokens = body.max_tokens or min(_COMPLETION_TOKENS, room)
+        ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "prompt")
+        return _generation(context, served, body, ask, meter)
 
 
 async def create_chat_completion(request: Request) -> Response:
     """Answer one chat completion request, streamed or whole. Errors as in `create_completion`."""
-    body = parse_chat(await read_json(request, _limits(request)))
-    served = _view(request).resolve(ModelRef.parse(body.model))
-    messages = [{"role": message.role, "content": message.text} for message in body.messages]
-
-    def encode(_text: str) -> list[int]:
-        return served.tokenizer.encode_chat(messages)
-
-    text = "".join(message["content"] for message in messages)
-    prompts = [array("i", await _off_loop(request, text, encode))]
-    return _generate(request, body, served, prompts, body.max_completion_tokens or body.max_tokens, chat=True)
-
-
-async def _off_loop(request: Request, text: str, encode: Callable[[str], list[int]]) -> list[int]:
-    """Tokenize here when `text` is short, in a thread when it is long."""
-    try:
-        if len(text) <= _limits(request).inline_chars_max:
-            return encode(text)
-        return await asyncio.to_thread(encode, text)
-    except TemplateRefused as error:
-        raise InvalidRequest(str(error), param="messages") from None
+    context = Context.of(request)
+    terms = read_terms(request, context.limits)
+    body = parse_chat(await read_json(request, context.limits))
+    served = context.view.resolve(ModelRef.parse(body.model))
+    with Meter(served.route, terms.arrived_s, context.clock).refusals() as meter:
+        prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
+        room = _room(prompts, served.route.limits, "messages")
+        max_tokens = body.max_completion_tokens or body.max_tokens or room
+        ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "messages")
+        return _generation(context, served, body, ask, meter)
 
 
-def _generate(
-    request: Request,
-    body: ChatBody | CompletionBody,
-    served: ServedVersion,
-    prompts: list["array[int]"],
-    max_tokens: int | None,
-    *,
-    chat: bool,
-) -> Generation:
-    param = "messages" if chat else "prompt"
-    state = request.scope["state"]
-    _check_prompts(prompts, served, max_tokens, param)
-    longest = max(map(len, prompts))
-    ask = Ask(
-        request_id=state["request_id"],
-        prompts=prompts,
-        n=body.n or 1,
-        max_tokens=max_tokens or served.route.limits.context_max - longest,
-        sampling=_sampling(body, served.tokenizer),
-        arrived_s=state["arrived_s"],
-        deadline_s=deadline_s(request, state["arrived_s"], _limits(request)),
-        priority=priority(request),
-    )
-    return Generation(
-        _view(request).door.admit(served.route, ask),
-        served,
-        Answer(chat, ask.request_id, body.model, int(time.time()), body.wants_usage),
-        [Choice(served.tokenizer, body.stops) for _ in range(ask.choices)],
-        Usage(prompt=sum(map(len, prompts))),
-        stream=bool(body.stream),
-        arrived_s=ask.arrived_s,
-    )
-
-
-def _check_prompts(prompts: list["array[int]"], served: ServedVersion, max_tokens: int | None, param: str) -> None:
-    limits = served.route.limits
+def _room(prompts: list["array[int]"], limits: RouteLimits, param: str) -> int:
+    """How many tokens may follow the longest prompt: at least one."""
     for prompt in prompts:
         if not prompt:
             raise InvalidRequest(f"{param}: want at least one token", param=param)
         if max(prompt) >= limits.vocab:
             raise InvalidRequest(f"{param}: token {max(prompt)} is not below {limits.vocab}", param=param)
-        if len(prompt) + (max_tokens or 1) > limits.context_max:
-            raise ContextLengthExceeded(
-                f"{len(prompt)} prompt tokens and {max_tokens or 1} to generate exceed the context of "
-                f"{limits.context_max} tokens",
-                param=param,
-            )
+    longest = max(map(len, prompts))
+    if longest >= limits.context_max:
+        raise ContextLengthExceeded(
+            f"{param}: {longest} tokens leave no room in the context of {limits.context_max}", param=param
+        )
+    return limits.context_max - longest
 
 
-def _sampling(body: ChatBody | CompletionBody, tokenizer: Tokenizer) -> Sampling:
+def _ask(
+    terms: Terms,
+    body: ChatBody | CompletionBody,
+    prompts: list["array[int]"],
+    max_tokens: int,
+    limits: RouteLimits,
+    param: str,
+) -> Ask:
+    """What the body asks for, in tokens. InvalidRequest for what this model cannot ever do."""
+    longest = max(map(len, prompts))
+    if longest + max_tokens > limits.context_max:
+        raise ContextLengthExceeded(
+            f"{param}: {longest} tokens and {max_tokens} to generate exceed the context of {limits.context_max}",
+            param=param,
+        )
+    if (body.min_tokens or 0) > max_tokens:
+        raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
+    if any(token >= limits.vocab for token in body.stop_token_ids or ()):
+        raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
+    ask = Ask(
+        request_id=terms.request_id,
+        prompts=prompts,
+        n=body.n or 1,
+        max_tokens=max_tokens,
+        sampling=_sampling(body),
+        arrived_s=terms.arrived_s,
+        deadline_s=terms.deadline_s,
+        priority=terms.priority,
+    )
+    if ask.choices > limits.in_flight_max:
+        raise InvalidRequest(f"n: this model takes at most {limits.in_flight_max} choices", param="n")
+    return ask
+
+
+def _sampling(body: ChatBody | CompletionBody) -> Sampling:
     """The body's fields with OpenAI's defaults for those that were left out."""
-    stop_token_ids = tuple(body.stop_token_ids or ())
-    if any(token >= tokenizer.vocab_size for token in stop_token_ids):
-        raise InvalidRequest(f"stop_token_ids: want ids below {tokenizer.vocab_size}", param="stop_token_ids")
     return Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
+        top_p=body.top_p or 1.0,
         min_p=body.min_p or 0.0,
         top_k=max(0, body.top_k or 0),
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         repetition_penalty=body.repetition_penalty or 1.0,
-        seed=None if body.seed is None else body.seed & (2**64 - 1),
-        ignore_eos=bool(body.ignore_eos),
+        seed=body.seed,
+        ignore_eos=body.ignore_eos or False,
         min_tokens=body.min_tokens or 0,
-        stop_token_ids=stop_token_ids,
+        stop_token_ids=tuple(body.stop_token_ids or ()),
     )
 
 
-def _view(request: Request) -> View:
-    view: View = request.app.state.view
-    return view
-
-
-def _limits(request: Request) -> HttpLimits:
-    limits: HttpLimits = request.app.state.limits
-    return limits
+def _generation(
+    context: Context, served: ServedVersion, body: ChatBody | CompletionBody, ask: Ask, meter: Meter
+) -> Generation:
+    answer = Answer(
+        chat=isinstance(body, ChatBody),
+        request_id=ask.request_id,
+        model=body.model,
+        fingerprint=f"{served.name}@{served.version}",
+        created_s=int(time.time()),
+        choices=ask.choices,
+        wants_usage=body.wants_usage,
+    )
+    choices = [Choice(served.tokenizer.detokenizer(), body.stops, ask.sampling.min_tokens) for _ in range(ask.choices)]
+    ticket = context.view.door.admit(served.route, ask)
+    return Generation(
+        ticket, ask, answer, choices, meter, version=f"{served.name}@{served.version}", stream=body.stream
+    )

@@ -4,6 +4,7 @@
 is refused (a lying Host has misled authentication in other servers); routing looks at `scope["path"]` only.
 """
 
+import re
 import uuid
 from collections.abc import Callable
 
@@ -13,6 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aruntime.base.errors import InvalidRequest
 from aruntime.base.names import is_request_id
 from aruntime.http.errors import answer
+
+# RFC 3986 without user information: a name or an IPv4 address, or an IPv6 address in brackets; and a port.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 
 
 class Edge:
@@ -53,5 +57,7 @@ def _request_id(scope: Scope) -> str:
 
 def _check_host(scope: Scope) -> None:
     hosts = [value for name, value in scope["headers"] if name == b"host"]
-    if len(hosts) != 1 and scope.get("http_version") != "1.0":
+    if len(hosts) != 1:
         raise InvalidRequest(f"want exactly one Host header, got {len(hosts)}", param="host")
+    if _HOST.fullmatch(hosts[0]) is None:
+        raise InvalidRequest("the Host header is not a host and a port", param="host")

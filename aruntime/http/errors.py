@@ -3,22 +3,27 @@
 import math
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from aruntime.base import log
 from aruntime.base.errors import MethodNotAllowed, ModelError, NotFound, ServingError
 from aruntime.wire.errors import error_body
 
 
+class Silence(Response):
+    """What a client is sent that has left: some servers never return from a send to nobody."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+
 async def answer(request: Request, error: Exception) -> Response:
-    """The answer to a request that ended with `error`, as Starlette's exception handlers are called."""
-    refusal = _as_serving_error(error)
-    request_id = request.scope["state"]["request_id"]
-    if refusal.status >= 500:
-        log.warning("request.failed", request=request_id, code=refusal.code, cause=refusal.message)
-    if refusal is not error and refusal.status == 500:
-        log.error("request.bug", request=request_id, error=repr(error))
+    """The answer to a request that ended with `error`."""
+    if isinstance(error, ClientDisconnect):
+        return Silence()
+    refusal = as_refusal(error, request.scope["state"]["request_id"])
     headers = {}
     if refusal.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after_s)))
@@ -27,11 +32,23 @@ async def answer(request: Request, error: Exception) -> Response:
     return Response(error_body(refusal), refusal.status, headers, media_type="application/json")
 
 
-def _as_serving_error(error: Exception) -> ServingError:
+def as_refusal(error: Exception, request_id: str) -> ServingError:
+    """What a client is told of `error`. The server's faults go to the log, without the request's words."""
     if isinstance(error, ServingError):
+        if error.status >= 500:
+            log.warning("request.failed", request=request_id, code=error.code, cause=error.message)
         return error
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound("no such path")
     if isinstance(error, HTTPException) and error.status_code == 405:
         return MethodNotAllowed("this path does not take this method", allow=(error.headers or {}).get("Allow", ""))
+    log.error("request.bug", request=request_id, error=type(error).__name__, at=_place(error))
     return ModelError("the server failed on this request")
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of code, as file:line. The message may hold what the client wrote; it is not used."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace is not None else ""

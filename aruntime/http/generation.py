@@ -1,25 +1,27 @@
 """One admitted request on its way out: an ASGI response that streams, or collects, what a ticket gives.
 
-The status waits for the first output, so a refusal or a deadline before it has its true status. After the first byte the
-status is spent: a later error becomes the stream's last event, without [DONE]. A client that leaves is noticed at once,
-whatever is under way, and its sequences are cancelled; nothing is sent after that.
+The status waits for the first output, so a refusal or a deadline before it has its true status. After the first byte
+the status is spent: a later error becomes the stream's last event, without [DONE]. A client that leaves is noticed at
+once, whatever is under way, and its sequences are cancelled; nothing is sent after that.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from aruntime.admission.ask import Ask
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.base import log
 from aruntime.base.errors import ServingError
-from aruntime.control.view import ServedVersion
 from aruntime.http.choices import Choice
+from aruntime.http.errors import as_refusal
 from aruntime.http.metrics import Meter
 from aruntime.wire.answers import Answer, Usage
 from aruntime.wire.errors import error_event
+
+_STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
 class Generation(Response):
@@ -28,96 +30,105 @@ class Generation(Response):
     def __init__(
         self,
         ticket: Ticket,
-        served: ServedVersion,
+        ask: Ask,
         answer: Answer,
-        choices: list[Choice],
-        usage: Usage,
+        choices: Sequence[Choice],
+        meter: Meter,
         *,
-        stream: bool,
-        arrived_s: float,
+        version: str,
+        stream: bool | None,
     ) -> None:
         # No super().__init__: it renders a body, and this one is not known yet.
         self.background = None
         self._ticket = ticket
+        self._ask = ask
         self._answer = answer
         self._choices = choices
-        self._usage = usage
+        self._meter = meter
         self._stream = stream
-        self._meter = Meter(served.route, arrived_s, time.monotonic)
-        self._headers = [
-            (b"x-request-attempt", b"%d" % ticket.attempt),
-            (b"x-model-version", b"%s@%d" % (served.name.encode(), served.version)),
-        ]
+        self._marks = [(b"x-request-attempt", b"%d" % ticket.attempt), (b"x-model-version", version.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.ensure_future(self._stream_to(send) if self._stream else self._collect_to(send))
         gone = asyncio.ensure_future(_disconnect(receive))
+        code = "client_closed"
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                work.result()
+                code = "model_error"  # unless it says something else
+                code = work.result()
             else:
-                self._meter.end("client_closed")
-                log.info("request.client_closed", request=scope["state"]["request_id"])
+                log.info("request.client_closed", request=self._ask.request_id)
         except ServingError as error:
-            self._meter.end(error.code)
+            code = error.code
             raise
+        except OSError:  # how some servers say that the client has gone
+            code = "client_closed"
         finally:
             self._ticket.close()
+            self._meter.end(code)
             gone.cancel()
             work.cancel()
-            await asyncio.wait({work, gone})
+            await asyncio.gather(work, gone, return_exceptions=True)
 
-    async def _stream_to(self, send: Send) -> None:
-        outputs = self._outputs()
-        first = await anext(outputs, None)
-        await send(self._start(b"text/event-stream; charset=utf-8", (b"cache-control", b"no-cache")))
-        data = b"".join(self._answer.begin(i) for i in range(len(self._choices)))
+    async def _stream_to(self, send: Send) -> str:
+        """Send events as outputs come; returns how the request ended."""
+        started = False
+        code = "ok"
         try:
-            if first is not None:
-                await send(_body(data + self._events(*first)))
-            async for output, text in outputs:
-                if event := self._events(output, text):
+            async for output in self._ticket:
+                event = self._event(output)
+                if not started:
+                    await send(self._start(_STREAM_HEADERS))
+                    started, event = True, self._answer.begin() + event
+                if event:
                     await send(_body(event))
-            last = self._answer.done(self._usage)
-            self._meter.end("ok")
-        except ServingError as error:
-            last = error_event(error)
-            self._meter.end(error.code)
+            last = self._answer.done(self._usage())
+        except Exception as error:
+            if not started or isinstance(error, OSError):
+                raise
+            refusal = as_refusal(error, self._ask.request_id)
+            code, last = refusal.code, error_event(refusal)
         await send(_body(last, more=False))
+        return code
 
-    async def _collect_to(self, send: Send) -> None:
-        texts = [""] * len(self._choices)
-        async for output, text in self._outputs():
-            texts[output.choice] += text
-        body = self._answer.whole(texts, [choice.finish_reason for choice in self._choices], self._usage)
-        self._meter.end("ok")
-        await send(self._start(b"application/json", (b"content-length", b"%d" % len(body))))
-        await send(_body(body, more=False))
-
-    async def _outputs(self) -> AsyncIterator[tuple[Output, str]]:
-        """Each output with the text that it adds; counts tokens, and ends a choice that reached a stop string."""
+    async def _collect_to(self, send: Send) -> str:
+        """Send the whole answer when the last output has come; returns how the request ended."""
+        texts: list[list[str]] = [[] for _ in self._choices]
         async for output in self._ticket:
-            choice = self._choices[output.choice]
-            if choice.finish_reason:
-                continue
-            before = choice.tokens
-            text = choice.take(output)
-            if choice.stopped:
-                self._ticket.cancel_choice(output.choice)
-            self._usage.completion += choice.tokens - before
-            self._usage.cached = max(self._usage.cached, output.cached_tokens)
-            self._meter.output(output.choice)
-            yield output, text
+            texts[output.choice].append(self._take(output))
+        reasons = [choice.finish_reason for choice in self._choices]
+        body = self._answer.whole(["".join(pieces) for pieces in texts], reasons, self._usage())
+        await send(self._start([(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]))
+        await send(_body(body, more=False))
+        return "ok"
 
-    def _events(self, output: Output, text: str) -> bytes:
+    def _event(self, output: Output) -> bytes:
+        text = self._take(output)
         event = self._answer.text(output.choice, text) if text else b""
         reason = self._choices[output.choice].finish_reason
         return event + self._answer.end(output.choice, reason) if reason else event
 
-    def _start(self, kind: bytes, other: tuple[bytes, bytes]) -> dict[str, object]:
-        headers = [(b"content-type", kind), other, *self._headers]
-        return {"type": "http.response.start", "status": 200, "headers": headers}
+    def _take(self, output: Output) -> str:
+        """The text that `output` adds. A choice that reached a stop string is ended in the engine too."""
+        choice = self._choices[output.choice]
+        text = choice.take(output)
+        self._meter.output(output.choice)
+        if choice.stopped:
+            self._ticket.cancel_choice(output.choice)
+        return text
+
+    def _usage(self) -> Usage:
+        n = self._ask.n
+        cached = [choice.cached_tokens for choice in self._choices]
+        return Usage(
+            prompt=sum(map(len, self._ask.prompts)),
+            completion=sum(choice.tokens for choice in self._choices),
+            cached=sum(max(cached[first : first + n]) for first in range(0, len(cached), n)),
+        )
+
+    def _start(self, headers: list[tuple[bytes, bytes]]) -> dict[str, object]:
+        return {"type": "http.response.start", "status": 200, "headers": [*headers, *self._marks]}
 
 
 def _body(data: bytes, *, more: bool = True) -> dict[str, object]:

@@ -4,7 +4,8 @@ Every front end adds to its own row; whichever front end answers /metrics sums t
 and not one process's. Labels are names of the repository: there are never more of them than models.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from aruntime.admission.route import Route
+from aruntime.base.errors import ServingError
 from aruntime.control.view import View
 from aruntime.queue.columns import E2E, ENGINE_ROW, ITL, RESULT_CODES, TTFT, Column, Histogram
 
@@ -45,6 +47,15 @@ class Meter:
         self._clock = clock
         self._last_s: dict[int, float] = {}
 
+    @contextmanager
+    def refusals(self) -> Iterator["Meter"]:
+        """Counts the error that leaves the block; a request that gets through is counted at its end."""
+        try:
+            yield self
+        except ServingError as error:
+            self.end(error.code)
+            raise
+
     def output(self, choice: int) -> None:
         """Tokens of `choice` have come."""
         now_s = self._clock()
@@ -55,9 +66,10 @@ class Meter:
         self._last_s[choice] = now_s
 
     def end(self, code: str) -> None:
-        """The request ended, with an answer ("ok") or otherwise."""
+        """The request ended: "ok", "client_closed" or an error's code. Only answers are timed."""
         self._route.table.add(self._route.row, Column.RESULTS + RESULT_CODES.index(code), 1)
-        E2E.observe(self._route.table, self._route.row, self._clock() - self._arrived_s)
+        if code == "ok":
+            E2E.observe(self._route.table, self._route.row, self._clock() - self._arrived_s)
 
 
 class ViewCollector(Collector):

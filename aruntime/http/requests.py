@@ -2,8 +2,9 @@
 
 import asyncio
 import math
+from dataclasses import dataclass
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from aruntime.base.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from aruntime.http.limits import HttpLimits
@@ -12,45 +13,61 @@ from aruntime.queue.records import Priority
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a request says beside its body. Moments are of the monotonic clock; an infinite deadline is none."""
+
+    request_id: str
+    arrived_s: float
+    deadline_s: float
+    priority: Priority
+
+
+def read_terms(request: Request, limits: HttpLimits) -> Terms:
+    """The terms, from our headers. InvalidRequest names the header that is wrong."""
+    state = request.scope["state"]
+    arrived_s: float = state["arrived_s"]
+    return Terms(state["request_id"], arrived_s, arrived_s + _timeout_s(request, limits), _priority(request))
+
+
 async def read_json(request: Request, limits: HttpLimits) -> bytes:
     """The body of a JSON request. 413 too large, 408 too slow, 415 something else than JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise UnsupportedMediaType(f"want content-type application/json, got {kind[:80] or 'none'}")
-    if int(_digits(request.headers.get("content-length"))) > limits.body_bytes_max:
-        raise RequestTooLarge(f"a body has at most {limits.body_bytes_max} bytes")
+        raise UnsupportedMediaType("want content-type: application/json")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limits.body_bytes_max:
+        raise _too_large(limits)
     body = bytearray()
     try:
         async with asyncio.timeout(limits.body_s_max):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limits.body_bytes_max:
-                    raise RequestTooLarge(f"a body has at most {limits.body_bytes_max} bytes")
+                    raise _too_large(limits)
     except TimeoutError:
         raise RequestTimeout(f"the body did not arrive within {limits.body_s_max:g} s") from None
-    except ClientDisconnect:
-        raise RequestTimeout("the body did not arrive") from None
     return bytes(body)
 
 
-def deadline_s(request: Request, arrived_s: float, limits: HttpLimits) -> float:
-    """The moment of x-request-timeout-ms, counted from arrival; infinity without one."""
+def _too_large(limits: HttpLimits) -> RequestTooLarge:
+    return RequestTooLarge(f"a body has at most {limits.body_bytes_max} bytes")
+
+
+def _timeout_s(request: Request, limits: HttpLimits) -> float:
+    """x-request-timeout-ms, counted from arrival; infinity without one."""
     text = request.headers.get("x-request-timeout-ms")
     if text is None:
         return math.inf
     most = int(limits.timeout_s_max * 1000)
-    if not (text.isascii() and text.isdigit() and len(text) <= 12 and 1 <= int(text) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and 1 <= int(text) <= most):
         raise InvalidRequest(f"x-request-timeout-ms: want an integer from 1 to {most}", param="x-request-timeout-ms")
-    return arrived_s + int(text) / 1000
+    return int(text) / 1000
 
 
-def priority(request: Request) -> Priority:
+def _priority(request: Request) -> Priority:
     """The class of x-request-priority; standard without one."""
     text = request.headers.get("x-request-priority", "standard")
     if text not in _PRIORITIES:
         raise InvalidRequest(f"x-request-priority: want one of {', '.join(_PRIORITIES)}", param="x-request-priority")
     return _PRIORITIES[text]
-
-
-def _digits(text: str | None) -> str:
-    return text if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else "0"

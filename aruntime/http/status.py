@@ -7,20 +7,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aruntime.base.names import ModelRef
-from aruntime.control.view import ModelEntry, View
+from aruntime.control.view import ModelEntry
+from aruntime.http.context import Context
 from aruntime.http.metrics import render
 
 
 async def list_models(request: Request) -> Response:
     """Every model that is ready, in OpenAI's shape."""
-    ready = {entry.name: entry for entry in _view(request).models() if entry.ready}
+    ready = {entry.name: entry for entry in Context.of(request).view.models() if entry.ready}
     return _json({"object": "list", "data": [_model(entry) for entry in ready.values()]})
 
 
 async def show_model(request: Request) -> Response:
     """One model; 404 when there is none, 503 when it is not ready."""
     ref = ModelRef.parse(request.path_params["model"])
-    served = _view(request).resolve(ref)
+    served = Context.of(request).view.resolve(ref)
     return _json(_model(ModelEntry(served.name, served.version, served.created_s, ready=True)))
 
 
@@ -31,32 +32,27 @@ async def live(request: Request) -> Response:
 
 async def engine(request: Request) -> Response:
     """200 when every engine makes progress, 503 with the reasons when one does not."""
-    engines = _view(request).health().engines
+    engines = Context.of(request).view.health().engines
     ok = bool(engines) and all(engine.ok for engine in engines)
     return _json({"ok": ok, "engines": [asdict(engine) for engine in engines]}, 200 if ok else 503)
 
 
 async def ready(request: Request) -> Response:
     """200 when the models that must be ready are, 503 with the reasons when they are not."""
-    health = _view(request).health()
+    health = Context.of(request).view.health()
     return _json({"ready": health.ready, "reasons": health.reasons}, 200 if health.ready else 503)
 
 
 async def dependencies(request: Request) -> Response:
     """200 when everything the server leans on is there, 503 when something is not."""
-    found = _view(request).health().dependencies
+    found = Context.of(request).view.health().dependencies
     ok = all(state == "ok" for state in found.values())
     return _json({"ok": ok, "dependencies": found}, 200 if ok else 503)
 
 
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
-    return Response(render(_view(request)), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _view(request: Request) -> View:
-    view: View = request.app.state.view
-    return view
+    return Response(render(Context.of(request).view), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _model(entry: ModelEntry) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 said so far   ... the quick br|   stop strings: "brown", "red"
                             ^^ held back: it may become "brown"
+
+The first stop string to be complete wins, so where the text was cut into tokens makes no difference.
 """
 
 
@@ -17,22 +19,25 @@ class StopText:
         """More text; returns what is now safe to show. After `found` is true nothing more is."""
         if not self._stops:
             return text
-        self._held += text
-        at = min((place for stop in self._stops if (place := self._held.find(stop)) >= 0), default=-1)
-        if at >= 0:
+        held = self._held + text
+        ends = [(place + len(stop), place) for stop in self._stops if (place := held.find(stop)) >= 0]
+        if ends:
             self.found = True
-            safe, self._held = self._held[:at], ""
-            return safe
-        keep = max(self._unfinished(stop) for stop in self._stops)
-        safe, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return safe
+            self._held = ""
+            return held[: min(ends)[1]]
+        cut = min(_beginning(held, stop) for stop in self._stops)
+        self._held = held[cut:]
+        return held[:cut]
 
     def finish(self) -> str:
         """The text is over: what was held back is no stop string."""
         held, self._held = self._held, ""
         return held
 
-    def _unfinished(self, stop: str) -> int:
-        """Length of the longest end of the held text that begins `stop`."""
-        most = min(len(stop) - 1, len(self._held))
-        return next((size for size in range(most, 0, -1) if self._held.endswith(stop[:size])), 0)
+
+def _beginning(text: str, stop: str) -> int:
+    """Where in `text`, which has no whole `stop`, a beginning of one stands at its end; len(text) if nowhere."""
+    place = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while place >= 0 and not stop.startswith(text[place:]):
+        place = text.find(stop[0], place + 1)
+    return place if place >= 0 else len(text)

@@ -45,6 +45,7 @@ RESULT_CODES = (
     "context_length_exceeded",
     "deadline_exceeded",
     "draining",
+    "invalid_request_error",
     "model_error",
     "overloaded",
 )

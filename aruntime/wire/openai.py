@@ -1,61 +1,86 @@
 """What OpenAI clients send: the bodies of /v1/completions and /v1/chat/completions.
 
-Strict: a boolean is no integer, a string no number, nothing is infinite. Each bound has its precedent beside it.
+Each bound has its precedent beside it, or in docs/limits.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from aruntime.wire.body import parse
+from aruntime.wire.body import Strict, parse
 
 N_MAX = 16  # OpenAI allows 128; a sequence here is a reservation of cache
 PROMPTS_MAX = 64
+CHOICES_MAX = 128  # OpenAI's bound on n
 STOP_TOKENS_MAX = 16  # a cell of the submit message
 TOKENS_MAX = 1 << 24
+SMALL = 1e-6  # far below it a share or a penalty would be 0 in the engine's float32
+
+
+def _text_or_list(value: object) -> str:
+    """Which member of a union a value wants to be: one is tried, and an error is told of that one only."""
+    return "(list)" if isinstance(value, list) else "(text)"
+
+
+def _text_ids_or_list(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], int | float):
+        return "(ids)"
+    return _text_or_list(value)
+
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=TOKENS_MAX)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=TOKENS_MAX, fail_fast=True)]
+TokenCount = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
+Prompt = Annotated[Annotated[str, Tag("(text)")] | Annotated[TokenIds, Tag("(list)")], Discriminator(_text_or_list)]
+Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=PROMPTS_MAX, fail_fast=True)]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Bounded = Annotated[Finite, Field(ge=-2, le=2)]  # OpenAI's range for both penalties
-Share = Annotated[Finite, Field(ge=0, le=1)]
+StopTexts = Annotated[list[StopText], Field(max_length=4, fail_fast=True)]
+Stops = Annotated[
+    Annotated[StopText, Tag("(text)")] | Annotated[StopTexts, Tag("(list)")], Discriminator(_text_or_list)
+]
+Penalty = Annotated[float, Field(ge=-2, le=2)]  # OpenAI's range
+Label = Annotated[str, Field(max_length=512)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class StreamOptions(Strict):
+    """How a stream is told."""
 
+    not_served = {"include_obfuscation": (False,)}  # noqa: RUF012
 
-class StreamOptions(_Strict):
     include_usage: bool = False
 
 
-class _Generation(_Strict):
-    """The fields that both endpoints share. None is the default of the field, as in OpenAI's own clients."""
+class Generation(Strict):
+    """The fields that both endpoints share. None is the default of the field, as in OpenAI's own clients.
+
+    `user` and `metadata` are labels for the caller's own books, as OpenAI documents them: no effect on the answer.
+    """
 
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    max_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    max_tokens: TokenCount | None = None
     min_tokens: Annotated[int, Field(ge=0, le=TOKENS_MAX)] | None = None
-    temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=SMALL, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None  # -1 and 0: all, as in vLLM
-    min_p: Share | None = None
-    presence_penalty: Bounded | None = None
-    frequency_penalty: Bounded | None = None
-    repetition_penalty: Annotated[Finite, Field(gt=0, le=10)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(ge=SMALL, le=10)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=STOP_TOKENS_MAX)] | None = None
+    stop: Stops | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=STOP_TOKENS_MAX, fail_fast=True)] | None = None
     ignore_eos: bool | None = None
     n: Annotated[int, Field(ge=1, le=N_MAX)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Annotated[str, Field(max_length=512)] | None = None
+    user: Label | None = None
+    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Label], Field(max_length=16)] | None = None
 
     @field_validator("stream_options")
     @classmethod
     def _stream_options_need_a_stream(cls, value: StreamOptions | None, so_far: ValidationInfo) -> StreamOptions | None:
-        if value is not None and not so_far.data.get("stream"):
+        if value is not None and "stream" in so_far.data and not so_far.data["stream"]:
             raise ValueError("only allowed when stream is true")
         return value
 
@@ -70,86 +95,126 @@ class _Generation(_Strict):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class CompletionBody(_Generation):
+_NOT_SERVED: dict[str, tuple[object, ...]] = {
+    "logit_bias": ({},),
+    "moderation": (),
+    "prompt_cache_key": (),
+    "prompt_cache_options": (),
+    "prompt_cache_retention": (),
+    "safety_identifier": (),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+}
+
+
+class CompletionBody(Generation):
     """POST /v1/completions."""
 
-    prompt: str | TokenIds | Annotated[list[str | TokenIds], Field(min_length=1, max_length=PROMPTS_MAX)]
+    not_served = _NOT_SERVED | {"best_of": (1,), "echo": (False,), "logprobs": (), "suffix": ()}
+
+    prompt: Annotated[
+        Annotated[str, Tag("(text)")] | Annotated[TokenIds, Tag("(ids)")] | Annotated[Prompts, Tag("(list)")],
+        Discriminator(_text_ids_or_list),
+    ]
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_too_many_choices(
+        cls, value: str | list[int] | list[str | list[int]], so_far: ValidationInfo
+    ) -> str | list[int] | list[str | list[int]]:
+        choices = len(_prompts(value)) * (so_far.data.get("n") or 1)
+        if choices > CHOICES_MAX:
+            raise ValueError(f"prompts times n are {choices} choices, at most {CHOICES_MAX}")
+        return value
 
     @property
     def prompts(self) -> list[str | list[int]]:
         """Each prompt, as text or as token ids."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [[token for token in self.prompt if isinstance(token, int)]]
-        return [one for one in self.prompt if not isinstance(one, int)]
+        return _prompts(self.prompt)
 
 
-class TextPart(_Strict):
+def _prompts(prompt: str | list[int] | list[str | list[int]]) -> list[str | list[int]]:
+    one = isinstance(prompt, str) or isinstance(prompt[0], int)
+    return cast("list[str | list[int]]", [prompt] if one else prompt)
+
+
+class TextPart(Strict):
+    """A piece of a message's content."""
+
     type: Literal["text"]
     text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_kinds_by_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type") in ("image_url", "input_audio", "file", "refusal"):
+            raise PydanticCustomError("not_served", "not supported by this server: want text", {"name": "type"})
+        return value
 
-class Message(_Strict):
-    """One message of a conversation; `name` is accepted as OpenAI documents it and reaches the template."""
+
+class Message(Strict):
+    """One message of a conversation. A message of an answer can be sent back as it came."""
+
+    not_served = {  # noqa: RUF012
+        "annotations": ([],),
+        "audio": (),
+        "function_call": (),
+        "refusal": (),
+        "tool_call_id": (),
+        "tool_calls": ([],),
+    }
 
     role: Literal["developer", "system", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+    content: Annotated[
+        Annotated[str, Tag("(text)")]
+        | Annotated[list[TextPart], Field(min_length=1, max_length=256, fail_fast=True), Tag("(list)")],
+        Discriminator(_text_or_list),
+    ]
     name: Annotated[str, Field(max_length=64)] | None = None
 
-    @property
-    def text(self) -> str:
-        """The content, its parts joined."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+    def for_template(self) -> dict[str, str]:
+        """What a chat template sees: parts joined, `developer` by its older name, which templates know."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        message = {"role": "system" if self.role == "developer" else self.role, "content": content}
+        return message if self.name is None else {**message, "name": self.name}
 
 
-class ChatBody(_Generation):
+class ChatBody(Generation):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
-    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
+    not_served = _NOT_SERVED | {
+        "audio": (),
+        "function_call": ("none",),
+        "functions": ([],),
+        "logprobs": (False,),
+        "modalities": (["text"],),
+        "parallel_tool_calls": (True,),
+        "prediction": (),
+        "reasoning_effort": (),
+        "response_format": ({"type": "text"},),
+        "tool_choice": ("none", "auto"),
+        "tools": ([],),
+        "top_logprobs": (0,),
+        "verbosity": (),
+        "web_search_options": (),
+    }
 
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
+    max_completion_tokens: TokenCount | None = None
 
-# Fields that OpenAI documents and this server does not serve, with the values that change nothing.
-_NOT_SERVED: dict[str, tuple[object, ...]] = {
-    "logit_bias": ({},),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-    "prompt_cache_key": (),
-    "safety_identifier": (),
-}
-_NOT_SERVED_IN_COMPLETIONS = {
-    **_NOT_SERVED,
-    "best_of": (1,),
-    "echo": (False,),
-    "logprobs": (),
-    "suffix": (),
-}
-_NOT_SERVED_IN_CHAT = {
-    **_NOT_SERVED,
-    "audio": (),
-    "function_call": ("none",),
-    "functions": ([],),
-    "logprobs": (False,),
-    "modalities": (["text"],),
-    "parallel_tool_calls": (True,),
-    "prediction": (),
-    "reasoning_effort": (),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "top_logprobs": (0,),
-    "verbosity": (),
-    "web_search_options": (),
-}
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _max_tokens_says_the_same(cls, value: int | None, so_far: ValidationInfo) -> int | None:
+        if value is not None and so_far.data.get("max_tokens") not in (None, value):
+            raise ValueError("differs from max_tokens, its older name")
+        return value
 
 
 def parse_completion(body: bytes) -> CompletionBody:
     """Read a completion request. InvalidRequest names the first wrong field."""
-    return parse(body, CompletionBody, _NOT_SERVED_IN_COMPLETIONS)
+    return parse(body, CompletionBody)
 
 
 def parse_chat(body: bytes) -> ChatBody:
     """Read a chat completion request. InvalidRequest names the first wrong field."""
-    return parse(body, ChatBody, _NOT_SERVED_IN_CHAT)
+    return parse(body, ChatBody)

@@ -47,9 +47,7 @@ class House:
         self.engine = EngineChannel(channel, bell, 1)
         self.view = View(Door(bell, time.monotonic, random.Random(1)), time.monotonic)
         route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, 200, 256))
-        self.view.state_is(
-            ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason="")
-        )
+        self.view.state_is(ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason=""))
         self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
         self.view.door.open()
         self.app = build_app(self.view, limits=limits)
@@ -86,7 +84,9 @@ class House:
 
     def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return Client(self.app, path, data, {"host": "h", "content-type": "application/json", **(headers or {})}, method)
+        return Client(
+            self.app, path, data, {"host": "h", "content-type": "application/json", **(headers or {})}, method
+        )
 
     def chat(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
         body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **changes}

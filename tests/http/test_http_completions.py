@@ -45,7 +45,7 @@ async def test_a_stream_has_the_role_first_one_finish_reason_usage_last_and_done
     assert done == "data: [DONE]"
     for chunk in [*chunks, usage]:
         ChatCompletionChunk.model_validate(chunk)
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
     assert [c["choices"][0]["finish_reason"] for c in chunks].count("stop") == 1
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
     assert all(chunk["usage"] is None for chunk in chunks)
@@ -125,7 +125,7 @@ async def test_an_error_after_the_first_chunk_is_an_event_not_a_status(house: Ho
     *at, _ = await house.submitted()
     house.say(tuple(at), "a")
     await asyncio.sleep(0.05)
-    house.view.withdraw(0, "the engine stopped")
+    house.view.withdraw(0)
     await client.done()
     assert client.status == 200
     assert client.events[-1]["error"]["code"] == "model_error"
@@ -208,7 +208,10 @@ async def test_a_draining_server_answers_503_draining(house: House) -> None:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content.0.type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages.0.content.0.type",
+        ),
         ({"temperature": 3}, "temperature"),
         ({"temperature": True}, "temperature"),
         ({"temperature": "1"}, "temperature"),

@@ -81,11 +81,15 @@ async def test_no_host_or_two_are_refused(house: House) -> None:
 @pytest.mark.parametrize("model", ["other", "demo@9", "demo@stable", "demo:adapter", "../demo", "demo@0", "Demo"])
 async def test_an_unknown_model_version_label_or_adapter_is_404(house: House, model: str) -> None:
     reply = await house.chat(model=model).done()
-    assert (reply.status, reply.json["error"]["code"], reply.json["error"]["param"]) == (404, "model_not_found", "model")
+    assert (reply.status, reply.json["error"]["code"], reply.json["error"]["param"]) == (
+        404,
+        "model_not_found",
+        "model",
+    )
 
 
 async def test_a_model_that_is_not_ready_is_503(house: House) -> None:
-    house.view.withdraw(0, "restarting")
+    house.view.withdraw(0)
     reply = await house.chat().done()
     assert (reply.status, reply.json["error"]["code"]) == (503, "model_not_ready")
     assert "retry-after" in reply.headers
@@ -93,7 +97,10 @@ async def test_a_model_that_is_not_ready_is_503(house: House) -> None:
 
 async def test_models_are_listed_and_shown(house: House) -> None:
     listed = (await house.client("/v1/models", b"", method="GET").done()).json
-    assert listed == {"object": "list", "data": [{"id": "demo", "object": "model", "created": 5, "owned_by": "aruntime"}]}
+    assert listed == {
+        "object": "list",
+        "data": [{"id": "demo", "object": "model", "created": 5, "owned_by": "aruntime"}],
+    }
     assert (await house.client("/v1/models/demo", b"", method="GET").done()).json == listed["data"][0]
     assert (await house.client("/v1/models/other", b"", method="GET").done()).status == 404
 
