@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["OPTIONS", "jit", "tl", "triton"]
+
 try:
     import triton
     import triton.language as tl
