@@ -1,0 +1,111 @@
+"""Builds and runs the C++ tests of ring, bell and channel: replayed, under the sanitizers, killed, and attacked.
+
+A test that cannot fail proves nothing, so each of them is built once more over a header with one thing weakened, and
+must then fail.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent / "cpp"
+HEADERS = HERE.parents[2] / "csrc"
+COMPILER = os.environ.get("CXX") or shutil.which("g++") or "c++"
+ADDRESS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+# GCC says that ThreadSanitizer does not see fences. None orders data here; the replay and the model judge them.
+THREAD = ("-O1", "-fsanitize=thread", "-Wno-tsan")
+REPLAY = ("replay", ("-O1",), "0", "20000")
+STRESS = ("stress", THREAD, "100000")
+HOSTILE = ("hostile", ADDRESS, "1", "200")
+
+RELAXED = "std::memory_order_relaxed)"
+HEAD_RELAXED = f"= header_->head.load({RELAXED}"
+RING, BELL, CHANNEL = "spsc_ring.hpp", "bell.hpp", "channel.hpp"
+
+# What is weakened: the test that must notice, the header, the words there, and what stands there instead.
+WEAKENED = {
+    "tail not released": (REPLAY, RING, "store(tail_, std::memory_order_release)", f"store(tail_, {RELAXED}"),
+    "tail not released, on x86": (STRESS, RING, "store(tail_, std::memory_order_release)", f"store(tail_, {RELAXED}"),
+    "tail not acquired": (REPLAY, RING, "tail.load(std::memory_order_acquire)", f"tail.load({RELAXED}"),
+    "head not released": (REPLAY, RING, "store(head_, std::memory_order_release)", f"store(head_, {RELAXED}"),
+    "head not acquired": (REPLAY, RING, "= header_->head.load(std::memory_order_acquire)", HEAD_RELAXED),
+    "no room asked for": (REPLAY, RING, "room_known() < records.size() && room() < records.size()", "false"),
+    "no fence before the second look": (REPLAY, BELL, "relaxed);\n    full_fence<Atomic>();", "relaxed);"),
+    "no fence before the flag is read": (REPLAY, BELL, "noexcept {\n    full_fence<Atomic>();", "noexcept {"),
+    "no second look": (REPLAY, BELL, "if (ring.empty()) return true;", "return true;"),
+    "a lying tail believed": (HOSTILE, RING, "lies() ? 0 : tail_ - head_", "tail_ - head_"),
+    "a lying head believed": (HOSTILE, RING, "used <= capacity_ ? capacity_ - used : 0", "capacity_ - used"),
+    "more cells than published": (HOSTILE, CHANNEL, " || said.cells > published)", ")"),
+    "more tokens than cells": (HOSTILE, CHANNEL, "said.cells != cells_of(said.prompt_tokens) ||", ""),
+    "more stop tokens than places": (HOSTILE, CHANNEL, "said.stop_tokens > kStopTokensMax ||", ""),
+    "judged in place": (HOSTILE, CHANNEL, "= message.head;", "= *reinterpret_cast<SubmitHead*>(channel_.cells());"),
+}
+
+
+def build(name: str, folder: Path, *flags: str, headers: Path = HEADERS) -> Path:
+    program = folder / name
+    options = ["-std=c++20", "-g1", "-Wall", "-Wextra", *flags, f"-I{headers}"]
+    built = subprocess.run(
+        [COMPILER, *options, str(HERE / f"{name}.cpp"), "-o", str(program)], capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # What a hostile length would make its reader allocate is more than the rings of these tests can hold.
+    environment = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=8"}
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, env=environment, timeout=100)
+
+
+def passes(program: Path, *arguments: str) -> str:
+    ran = run(program, *arguments)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_no_interleaving_of_20000_seeds_tears_a_message_or_loses_a_wake_up(tmp_path: Path) -> None:
+    name, flags, *arguments = REPLAY
+    passes(build(name, tmp_path, "-Werror", *flags), *arguments)
+
+
+@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+def test_two_threads_have_no_race_and_ring_at_most_once_a_sleep(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    name, _, *arguments = STRESS
+    passes(build(name, tmp_path, "-Werror", *flags), *arguments)
+
+
+def test_a_hostile_peer_is_refused_and_leads_nobody_out_of_the_file(tmp_path: Path) -> None:
+    name, flags, *arguments = HOSTILE
+    refused = passes(build(name, tmp_path, "-Werror", *flags), *arguments)
+    print(f"{refused.strip()} malformed messages refused")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", WEAKENED)
+def test_the_tests_fail_with(tmp_path: Path, what: str) -> None:
+    (name, flags, *arguments), header, words, instead = WEAKENED[what]
+    shutil.copytree(HEADERS / "queue", tmp_path / "queue")
+    text = (tmp_path / "queue" / header).read_text()
+    assert text.count(words) == 1
+    (tmp_path / "queue" / header).write_text(text.replace(words, instead))
+    program = build(name, tmp_path, *flags, headers=tmp_path)
+    ran = run(program, *arguments)
+    assert ran.returncode != 0
+    assert "not so" in ran.stderr or "Sanitizer" in ran.stderr or "runtime error" in ran.stderr, ran.stderr
+
+
+@pytest.mark.slow
+def test_1000_kills_leave_whole_messages_and_an_unharmed_peer(tmp_path: Path) -> None:
+    # Symbols are bound at start: the steps are those of the code, not of the dynamic linker.
+    program = build("kills", tmp_path, "-Werror", "-O2", "-Wl,-z,now")
+    killed = {
+        "front end, at every instruction of a submit": int(passes(program, "front_end")),
+        "engine, at every instruction of a receive and a send": int(passes(program, "engine")),
+        "front end, at random": int(passes(program, "random", "400", "1")),
+    }
+    print(*(f"{count} kills: {what}" for what, count in killed.items()), sep="\n")
+    assert sum(killed.values()) >= 1000
