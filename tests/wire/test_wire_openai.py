@@ -1,0 +1,254 @@
+"""Bodies of completion requests: what is read, what is refused, which field a refusal names, what a refusal costs."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage, completion_create_params
+from openai.types.completion_create_params import CompletionCreateParamsBase
+
+from aruntime.base.errors import InvalidRequest
+from aruntime.wire.body import BRACKETS_MAX
+from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
+
+HELLO = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def chat(**changes: object) -> ChatBody:
+    return parse_chat(json.dumps({**HELLO, **changes}).encode())
+
+
+def completion(**changes: object) -> CompletionBody:
+    return parse_completion(json.dumps({"model": "demo", "prompt": "hello", **changes}).encode())
+
+
+def refused(parse: Any, **changes: object) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**changes)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("ab", ["ab"]),
+        ([1, 2], [[1, 2]]),
+        (["ab", "c"], ["ab", "c"]),
+        ([[1, 2], [3]], [[1, 2], [3]]),
+        (["ab", [1]], ["ab", [1]]),
+    ],
+)
+def test_a_prompt_is_a_text_token_ids_or_several_of_both(prompt: object, prompts: list[object]) -> None:
+    assert completion(prompt=prompt).prompts == prompts
+
+
+def test_content_is_a_text_or_text_parts_joined() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    body = chat(messages=[{"role": "developer", "content": parts}, {"role": "user", "content": "c", "name": "ann"}])
+    assert [message.for_template() for message in body.messages] == [
+        {"role": "system", "content": "ab"},
+        {"role": "user", "content": "c", "name": "ann"},
+    ]
+
+
+def test_a_message_of_an_answer_can_be_sent_back_as_the_sdk_holds_it() -> None:
+    message = ChatCompletionMessage(role="assistant", content="hi", refusal=None).model_dump()
+    assert chat(messages=[*HELLO["messages"], message]).messages[1].content == "hi"
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        # numbers: a boolean is no integer, a text no number, 64 bits, ranges
+        ({"n": True}, "n"),
+        ({"n": 1.0}, "n"),
+        ({"n": 0}, "n"),
+        ({"n": 17}, "n"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
+        ({"seed": 2**200}, "seed"),
+        ({"temperature": "1"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"temperature": 2.01}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1e-320}, "top_p"),
+        ({"top_k": -2}, "top_k"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"presence_penalty": -2.1}, "presence_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 4, "max_completion_tokens": 5}, "max_completion_tokens"),
+        ({"stream": 1}, "stream"),
+        ({"ignore_eos": "yes"}, "ignore_eos"),
+        # lists and objects: the item is named
+        ({"stop": ["a", ""]}, "stop.1"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": {"a": 1}}, "stop"),
+        ({"stop_token_ids": [1, -1]}, "stop_token_ids.1"),
+        ({"stop_token_ids": [1] * 17}, "stop_token_ids"),
+        ({"metadata": {"k": 1}}, "metadata.k"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "metadata"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+        ({"stream": True, "stream_options": {"zz": 1}}, "stream_options.zz"),
+        ({"stream": True, "stream_options": []}, "stream_options"),
+        # messages
+        ({"messages": []}, "messages"),
+        ({"messages": {}}, "messages"),
+        ({"messages": ["hi"]}, "messages.0"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "tool", "content": ""}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": "", "weight": 1}]}, "messages.0.weight"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": ["hi"]}]}, "messages.0.content.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/"}}]}]},
+            "messages.0.content.0.type",
+        ),
+        # the first in the body
+        ({"top_p": 5, "temperature": 5}, "top_p"),
+        ({"zz": 1}, "zz"),
+    ],
+)
+def test_the_first_wrong_field_of_a_chat_is_named(changes: dict[str, object], param: str) -> None:
+    error = refused(chat, **changes)
+    assert error.param == param
+    assert error.message.startswith(f"{param}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [[]]}, "prompt.0"),
+        ({"prompt": [1, True]}, "prompt.1"),
+        ({"prompt": [1, "a"]}, "prompt.1"),
+        ({"prompt": ["a", 1]}, "prompt.1"),
+        ({"prompt": [[1, 2], [3, -1]]}, "prompt.1.1"),
+        ({"prompt": [2**31]}, "prompt.0"),
+        ({"prompt": ["a"] * 65}, "prompt"),
+        ({"prompt": ["a"] * 9, "n": 15}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"echo": True}, "echo"),
+        ({"best_of": 2}, "best_of"),
+        ({"suffix": ""}, "suffix"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"messages": []}, "messages"),
+    ],
+)
+def test_the_first_wrong_field_of_a_completion_is_named(changes: dict[str, object], param: str) -> None:
+    assert refused(completion, **changes).param == param
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="model: missing"):
+        parse_chat(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "documented"),
+    [
+        (chat, ChatBody, completion_create_params.ChatCompletionCreateParamsBase)
+        if hasattr(completion_create_params, "ChatCompletionCreateParamsBase")
+        else (chat, ChatBody, completion_create_params.CompletionCreateParamsBase),
+        (completion, CompletionBody, CompletionCreateParamsBase),
+    ],
+)
+def test_every_field_that_openai_documents_is_served_or_refused_by_name(
+    endpoint: Any, body: Any, documented: Any
+) -> None:
+    for name in documented.__annotations__:
+        if name not in body.model_fields:
+            error = refused(endpoint, **{name: "something else"})
+            assert (error.param, error.message) == (name, f"{name}: not supported by this server")
+            endpoint(**{name: None})
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"logprobs": False, "top_logprobs": 0},
+        {"tools": [], "tool_choice": "none", "parallel_tool_calls": True},
+        {"response_format": {"type": "text"}, "modalities": ["text"]},
+        {"logit_bias": {}, "store": False, "service_tier": "auto"},
+        {"user": "u", "metadata": {"k": "v"}, "stop": None, "seed": None, "max_tokens": None},
+    ],
+)
+def test_values_that_change_nothing_are_accepted(neutral: dict[str, object]) -> None:
+    assert chat(**neutral).model == "demo"
+
+
+def test_true_is_not_the_neutral_one() -> None:
+    assert refused(completion, best_of=True).param == "best_of"
+    assert refused(chat, top_logprobs=False).param == "top_logprobs"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"a"', b"nul", b"\xff", b'{"n":NaN}', b'{"n":1e999}', b"\xef\xbb\xbf{}"]
+)
+def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_chat(body)
+
+
+MIB4 = 4 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","prompt":[' + b"[]," * (MIB4 // 3) + b"[]]}",
+        b'{"model":"m","prompt":[' + b'"",' * (MIB4 // 3) + b'""]}',
+        b'{"model":"m","prompt":[1,' + b'"",' * (MIB4 // 3) + b'""]}',
+        b'{"model":"m","prompt":"","stop":[' + b"1," * (MIB4 // 2) + b"1]}",
+        b'{"model":"m","messages":[' + b"{}," * (BRACKETS_MAX - 2) + b"1]}",
+        b'{"model":"m","messages":[{"role":"user","content":[' + b"1," * (MIB4 // 2) + b"1]}]}",
+        b"{" + b",".join(b'"%d":0' % i for i in range(MIB4 // 12)) + b"}",
+        b"[" * MIB4,
+        b'{"a":' * (MIB4 // 5),
+    ],
+    ids=["lists", "texts", "not ids", "stops", "messages", "parts", "unknown fields", "deep lists", "deep objects"],
+)
+def test_a_body_of_a_million_wrong_things_is_refused_in_moments(body: bytes) -> None:
+    begun = time.process_time()
+    for parse in (parse_completion, parse_chat):
+        with pytest.raises(InvalidRequest):
+            parse(body)
+    assert time.process_time() - begun < 1.5
+
+
+def test_a_refusal_quotes_no_more_than_a_few_words_of_the_body() -> None:
+    error = refused(chat, **{"k" * 100_000: 1})
+    assert len(error.message) < 300
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_NAMES = st.sampled_from(sorted({*ChatBody.model_fields, *CompletionBody.model_fields, *ChatBody.not_served}))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(_NAMES | st.text(max_size=5), _ANYTHING, max_size=5))
+def test_whatever_the_body_holds_it_is_read_or_a_field_of_it_is_named(changes: dict[str, object]) -> None:
+    raw = {**HELLO, "prompt": "a", **changes}
+    for parse in (parse_chat, parse_completion):
+        named = _refused_field(parse, json.dumps(raw, allow_nan=False).encode())
+        assert named is None or named.partition(".")[0] in {name.partition(".")[0] for name in raw}
+
+
+def _refused_field(parse: Any, body: bytes) -> str | None:
+    try:
+        parse(body)
+    except InvalidRequest as error:
+        return error.param
+    return None
