@@ -21,7 +21,10 @@ from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import ReplicaState
 
-TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+TEMPLATE = (
+    "{% for m in messages %}{% if m.name == 'refuse' %}{{ raise_exception('no such role here') }}{% endif %}"
+    "<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+)
 
 
 def byte_tokenizer() -> tokenizers.Tokenizer:
@@ -82,6 +85,15 @@ class House:
             self.engine.send([(*at, -1, 0, finish, 0, 0.0)])
         self.engine.ring_bell()
 
+    async def answer_all(self, text: str, finish: FinishReason = FinishReason.STOP) -> None:
+        """Play an engine that answers every request with `text`, until cancelled."""
+        while True:
+            message = self.engine.receive()
+            if message is None:
+                await asyncio.sleep(0.001)
+            elif message[0] == "submit":
+                self.say((message[1], message[2]), text, finish)  # type: ignore[arg-type]
+
     def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return Client(
@@ -115,10 +127,13 @@ class Client:
             "server": ("h", 80),
             "client": ("c", 1),
         }
+        self.network = asyncio.Event()  # cleared: the network takes one message more, and then no other
+        self.network.set()
         self.task = asyncio.ensure_future(app(scope, self._incoming.get, self._send))
 
     async def _send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
+        await self.network.wait()
 
     def leave(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})

@@ -1,0 +1,76 @@
+"""What the server says of itself, and that a front end loads no torch to say it."""
+
+import subprocess
+import sys
+
+import pytest
+from http_house import Client, House
+from prometheus_client.parser import text_string_to_metric_families
+
+from aruntime.http.app import build_app
+from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.queue.records import FinishReason
+
+
+async def get(house: House, path: str) -> Client:
+    return await house.client(path, b"", method="GET").done()
+
+
+async def test_a_process_that_answers_is_live(house: House) -> None:
+    assert (await get(house, "/health/live")).status == 200
+
+
+async def test_ready_says_what_is_missing(house: House) -> None:
+    assert (await get(house, "/health/ready")).status == 200
+    house.view.door.draining = True
+    reply = await get(house, "/health/ready")
+    assert (reply.status, reply.json) == (503, {"ready": False, "reasons": ["the server is shutting down"]})
+    assert (await get(house, "/health/live")).status == 200
+
+
+async def test_an_engine_that_is_gone_is_told(house: House) -> None:
+    assert (await get(house, "/health/engine")).status == 200
+    house.view.withdraw(0)
+    reply = await get(house, "/health/engine")
+    assert reply.status == 503
+    assert [(engine["model"], engine["ok"]) for engine in reply.json["engines"]] == [("demo", False)]
+
+
+async def test_dependencies_are_apart_from_readiness(house: House) -> None:
+    reply = await get(house, "/health/dependencies")
+    assert reply.status == 503  # this house has no supervisor and no repository
+    assert set(reply.json["dependencies"]) == {"supervisor", "repository"}
+
+
+async def test_metrics_are_the_server_s_and_on_the_admin_port_only(house: House) -> None:
+    assert (await get(house, "/metrics")).status == 404
+    client = house.chat(stream=True)
+    at = (await house.submitted())[:2]
+    house.say(at, "abc", FinishReason.STOP)
+    await client.done()
+    other_front_end = 2
+    house.table.add(other_front_end, Column.RESULTS, 4)
+    house.table.set(ENGINE_ROW, Column.BLOCKS_FREE, 11)
+    house.app = build_app(house.view, admin=True)
+    reply = await get(house, "/metrics")
+    assert reply.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(reply.body.decode())}
+    requests = {sample.labels["code"]: sample.value for sample in families["aruntime_requests"].samples}
+    assert requests["ok"] == 5
+    blocks = families["aruntime_blocks_free"].samples[0]
+    assert (blocks.value, blocks.labels) == (11, {"model": "demo", "version": "3", "replica": "0"})
+    first = families["aruntime_time_to_first_token_seconds"]
+    counts = [sample.value for sample in first.samples if sample.name.endswith("_bucket")]
+    assert counts == sorted(counts)
+    assert counts[-1] == next(sample.value for sample in first.samples if sample.name.endswith("_count")) == 1
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/v1/models"])
+async def test_status_answers_while_the_server_drains(house: House, path: str) -> None:
+    house.view.door.draining = True
+    assert (await get(house, path)).status == 200
+
+
+def test_a_front_end_loads_no_torch() -> None:
+    check = "import sys, aruntime.http.app; sys.exit('torch' in sys.modules or 'triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
