@@ -2,9 +2,9 @@
 
     python -m pytest bench/bench_queue.py --benchmark-enable
 
-All through the Python faces, so a call or two of Cython and the objects that it makes are part of each figure. The
-engine's own way (`aruntime/engine/exchange.pyx`) makes no Python objects. Goals: a token record from engine to front end
-<= 0.05 us, one bell a step.
+All through the Python faces, so a call or two of Cython and the objects that it makes are part of each figure; the
+engine's own way (`aruntime/engine/exchange.pyx`) makes none. Goals: a token record from engine to front end <= 0.05 us,
+one bell a step.
 """
 
 import multiprocessing
