@@ -96,9 +96,8 @@ class House:
 
     def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return Client(
-            self.app, path, data, {"host": "h", "content-type": "application/json", **(headers or {})}, method
-        )
+        sent = {"host": "h", "content-type": "application/json", **(headers or {})}
+        return Client(self.app, path, data, list(sent.items()), method)
 
     def chat(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
         body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **changes}
@@ -111,7 +110,7 @@ class House:
 class Client:
     """One request through the ASGI application; `leave` disconnects."""
 
-    def __init__(self, app: Any, path: str, body: bytes, headers: dict[str, str], method: str) -> None:
+    def __init__(self, app: Any, path: str, body: bytes, headers: list[tuple[str, str]], method: str) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.sent: list[dict[str, Any]] = []
@@ -122,7 +121,7 @@ class Client:
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
             "scheme": "http",
             "server": ("h", 80),
             "client": ("c", 1),
@@ -141,6 +140,11 @@ class Client:
     async def done(self) -> "Client":
         await asyncio.wait_for(self.task, 5)
         return self
+
+    @property
+    def unread(self) -> int:
+        """How many pieces of the body nobody has asked for."""
+        return self._incoming.qsize()
 
     @property
     def status(self) -> int:

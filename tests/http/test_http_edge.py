@@ -1,5 +1,6 @@
 """Headers, limits, paths and methods: what every answer has, whatever went wrong."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,11 @@ async def test_another_content_type_is_415(house: House) -> None:
     assert (reply.status, reply.json["error"]["code"]) == (415, "unsupported_media_type")
 
 
-async def test_a_long_body_is_refused_by_its_stated_length_before_it_is_read(house: House) -> None:
-    client = house.client("/v1/completions", b"", {"content-length": str(1 << 30)})
+@pytest.mark.parametrize("length", [str(1 << 30), "9" * 5000])
+async def test_a_long_body_is_refused_by_its_stated_length_before_it_is_read(house: House, length: str) -> None:
+    client = house.client("/v1/completions", b"", {"content-length": length})
     assert (await client.done()).status == 413
+    assert client.unread == 1
 
 
 async def test_a_long_body_is_refused_while_it_is_read(tmp_path: Path) -> None:
@@ -73,9 +76,33 @@ async def test_a_wrong_header_is_named(house: House, name: str, value: str) -> N
     assert (reply.status, reply.json["error"]["param"]) == (400, name)
 
 
-async def test_no_host_or_two_are_refused(house: House) -> None:
-    none = Client(house.app, "/health/live", b"", {}, "GET")
-    assert (await none.done()).status == 400
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        [""],
+        ["a", "a"],
+        ["a", "b"],
+        ["a/v1"],
+        ["user@a"],
+        ["a?b"],
+        ["a#"],
+        ["a b"],
+        ["a\\b"],
+        ["[::1"],
+        ["a:123456"],
+        ["\xe9"],
+    ],
+)
+async def test_a_missing_double_or_lying_host_is_refused(house: House, hosts: list[str]) -> None:
+    reply = await Client(house.app, "/health/live", b"", [("host", host) for host in hosts], "GET").done()
+    assert (reply.status, reply.json["error"]["param"]) == (400, "host")
+    assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("host", ["a", "a.example:8000", "127.0.0.1:8000", "[::1]:8000", "xn--a_b-c."])
+async def test_an_honest_host_is_served(house: House, host: str) -> None:
+    assert (await Client(house.app, "/health/live", b"", [("host", host)], "GET").done()).status == 200
 
 
 @pytest.mark.parametrize("model", ["other", "demo@9", "demo@stable", "demo:adapter", "../demo", "demo@0", "Demo"])
@@ -116,10 +143,22 @@ _FIELDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=st.dictionaries(_FIELDS, _VALUES, max_size=6), chat=st.booleans())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.dictionaries(_FIELDS, _VALUES, max_size=4), chat=st.booleans())
 async def test_no_body_is_a_server_error(house: House, body: dict[str, object], chat: bool) -> None:
-    body = {"model": "other", **body}
-    client = house.client("/v1/chat/completions" if chat else "/v1/completions", body)
-    await client.done()
+    engine = asyncio.create_task(house.answer_all("yes"))
+    body = {"model": "demo", "prompt": "a", "messages": [{"role": "user", "content": "a"}], **body}
+    del body["prompt" if chat else "messages"]
+    client = await house.client("/v1/chat/completions" if chat else "/v1/completions", body).done()
+    engine.cancel()
+    assert client.status in (200, 400, 404)
+    if client.status != 200:
+        assert set(client.json["error"]) == {"message", "type", "param", "code"}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=40), name=st.sampled_from(["x-request-timeout-ms", "x-request-priority", "x-request-id",
+       "content-type", "content-length"]), value=st.text(st.characters(max_codepoint=255), max_size=30))  # fmt: skip
+async def test_no_header_and_no_bytes_are_a_server_error(house: House, body: bytes, name: str, value: str) -> None:
+    client = await house.client("/v1/completions", body, {name: value}).done()
     assert 400 <= client.status < 500
