@@ -13,7 +13,7 @@ from collections.abc import Callable
 from aruntime.admission.ask import Ask
 from aruntime.admission.route import Route
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import DeadlineExceeded, Draining, Overloaded
+from aruntime.base.errors import DeadlineExceeded, Draining, Overloaded, ServingError
 from aruntime.queue.columns import Column
 
 # While a full submit ring holds up a cancel, look again this often. No bell rings for room in a ring.
@@ -45,7 +45,7 @@ class Door:
             self._loop.remove_reader(self._bell)
             self._loop = None
         for replica in list(self._routes):
-            self.detach(replica, "the server stopped")
+            self.detach(replica, Draining("the server stopped before the answer was complete", retry_after_s=1.0))
 
     def attach(self, route: Route) -> None:
         """A replica became reachable."""
@@ -54,12 +54,12 @@ class Door:
         self._pace[route.replica] = _Pace()
         self._pump()
 
-    def detach(self, replica: int, reason: str) -> None:
-        """A replica is gone: its requests end with ModelError(reason)."""
+    def detach(self, replica: int, error: ServingError) -> None:
+        """A replica is gone: its requests end with `error`."""
         route = self._routes.pop(replica, None)
         self._pace.pop(replica, None)
         if route is not None:
-            route.close(reason)
+            route.close(error)
 
     @property
     def sequences_in_flight(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import ModelError, Overloaded
+from aruntime.base.errors import Overloaded, ServingError
 from aruntime.queue.channel import FrontEndChannel
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.queue.records import FinishReason
@@ -97,15 +97,15 @@ class Route:
         """Whether the engine's loop has turned within `bound_s`."""
         return now_s - self.table.get(ENGINE_ROW, Column.HEARTBEAT_US) / 1e6 < bound_s
 
-    def close(self, reason: str) -> None:
-        """The replica is gone: every request that it held ends with ModelError(reason)."""
+    def close(self, error: ServingError) -> None:
+        """The replica is gone: every request that it held ends with `error`."""
         holders = [holder for holder in self._holder if holder is not None]
         self._holder = [None] * len(self._holder)
         self._free.clear()
         self._cancels.clear()
         self._channel.close()
         for ticket, _choice in holders:
-            ticket.fail(ModelError(reason))
+            ticket.fail(error)
 
     def _try_submit(self, ask: Ask, choice: int, slot: int, seed: int) -> bool:
         sampling = ask.sampling

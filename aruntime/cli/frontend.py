@@ -30,7 +30,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 # A request of this front end that was sent SIGTERM by somebody else than its supervisor may take so long to end.
 _DRAIN_S = 30.0
-# After the limit: what the engines cut short is written to the clients.
+# After the limit: what is cut short is told to the clients.
 _LAST_WORDS_S = 1.0
 # Between the end of the last request and the end of its connection: hypercorn writes END_STREAM a turn later.
 _FLUSH_S = 0.1

@@ -73,8 +73,9 @@ class Agent:
         return self.view.settled
 
     def drain(self, deadline_s: float) -> None:
-        """Let nothing new in."""
+        """Let nothing new in; at `deadline_s` of the monotonic clock end what is still in flight."""
         self.view.door.draining = True
+        asyncio.get_running_loop().call_later(deadline_s - time.monotonic(), self.view.door.close)
         self._on_drain(deadline_s)
 
     def leave(self) -> None:

@@ -142,8 +142,7 @@ class Replica:
             "aruntime.engine.main", ["--control-fd", str(theirs.fileno())], [theirs.fileno()], self._on_end
         )
         theirs.close()
-        # A process that hangs up is most often about to end by itself, and says better why than our kill.
-        line = Line(mine, self._on_message, lambda: asyncio.get_running_loop().call_later(_LAST_BREATH_S, child.kill))
+        line = Line(mine, self._on_message, self._on_hang_up)
         self.engine = Engine(child, line, table_fd, Table(table_fd), bell, self._clock())
         line.send(self.order, (table_fd, bell))
 
@@ -163,6 +162,11 @@ class Replica:
                 for fd in fds:
                     os.close(fd)
                 raise ValueError(f"an engine does not say {message.kind}")
+
+    def _on_hang_up(self) -> None:
+        """A process that hangs up is most often about to end by itself, and its status says more than our kill."""
+        assert self.engine is not None
+        asyncio.get_running_loop().call_later(_LAST_BREATH_S, self.engine.child.kill)
 
     def _on_end(self, status: int) -> None:
         """The engine's process has ended."""

@@ -25,8 +25,8 @@ from aruntime.queue.post import Post
 from aruntime.wire.control import Drain, Load
 
 WATCH_S = 0.5
-# After the drain's limit: what the engines cut short is told to the clients.
-_LAST_WORDS_S = 2.0
+# After the drain's limit a front end tells the clients what it cut short, and leaves.
+_LAST_WORDS_S = 4.0
 _ENGINE_STOP_S = 5.0
 
 
@@ -157,11 +157,11 @@ class Supervisor:
 
     def _on_change(self) -> None:
         self._changed.set()
-        if not self._opened or self._was_ready or not self._switchboard.is_settled(len(self._workers)):
+        if not self._opened or self._was_ready:
             return
         if all(replica.life == "failed" for replica in self._switchboard.replicas.values()):
             self._give_up()
-        else:
+        elif self._switchboard.is_settled(len(self._workers)):
             self._was_ready = True
             self._on_ready()
 
@@ -178,11 +178,7 @@ class Supervisor:
         for worker in self._workers:
             worker.stop()
         self._switchboard.drain(self._drain_by_s)
-        gone = await self._until(self._front_ends_gone, self._settings.drain_timeout_s)
-        if not gone and not self._hurry.is_set():
-            for replica in self._switchboard.replicas.values():
-                replica.send(Drain(deadline_s=time.monotonic()))
-            await self._until(self._front_ends_gone, _LAST_WORDS_S)
+        await self._until(self._front_ends_gone, self._settings.drain_timeout_s + _LAST_WORDS_S)
         for worker in self._workers:
             worker.kill()
         for replica in self._switchboard.replicas.values():

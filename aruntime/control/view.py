@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aruntime.admission.door import Door
 from aruntime.admission.route import Route
-from aruntime.base.errors import ModelNotFound, ModelNotReady
+from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady
 from aruntime.base.names import ModelRef
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
@@ -137,7 +137,7 @@ class View:
     def withdraw(self, replica: int) -> None:
         """A replica is gone: its requests end with ModelError."""
         if self._served.pop(replica, None) is not None:
-            self.door.detach(replica, "the engine stopped while it computed this request")
+            self.door.detach(replica, ModelError("the engine stopped while it computed this request"))
 
     def lose_supervisor(self) -> None:
         """Nobody keeps the engines any more: they have ended with their supervisor."""

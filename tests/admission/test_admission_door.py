@@ -217,7 +217,7 @@ async def test_a_deadline_in_the_past_is_refused_at_the_door(house: House) -> No
 
 async def test_a_lost_replica_ends_its_requests_with_an_error(house: House) -> None:
     ticket = house.admit()
-    house.door.detach(7, "the engine died")
+    house.door.detach(7, ModelError("the engine died"))
     with pytest.raises(ModelError, match="the engine died"):
         await anext(ticket)
 

@@ -1,4 +1,4 @@
-"""A Llama of 100,000 random weights with a byte-level tokenizer: it says nothing, but quickly and for as long as asked."""
+"""A Llama of 100,000 random weights with a byte-level tokenizer: it says nothing, quickly, and for as long as asked."""
 
 import json
 from pathlib import Path

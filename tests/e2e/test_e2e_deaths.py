@@ -1,0 +1,155 @@
+"""Processes die, by accident and by order; nobody hangs, nothing is left."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from e2e_server import Server, completion, events, h2c, is_alive, until
+
+ENDLESS = completion(30_000)
+
+
+class Stream(threading.Thread):
+    """Reads one endless answer in a thread and keeps what it got."""
+
+    def __init__(self, url: str, tokens: int = 30_000) -> None:
+        super().__init__(daemon=True)
+        self.lines: list[str] = []
+        self.first = threading.Event()
+        self.broken = False
+        self._url, self._tokens = url, tokens
+        self.start()
+        assert self.first.wait(20)
+
+    def run(self) -> None:
+        try:
+            with (
+                h2c(self._url) as client,
+                client.stream("POST", "/v1/completions", json=completion(self._tokens)) as answer,
+            ):
+                for line in answer.iter_lines():
+                    self.lines.append(line)
+                    self.first.set()
+        except httpx.TransportError:
+            self.broken = True
+
+    def last(self) -> str:
+        """The last event, once the answer has ended."""
+        self.join(30)
+        assert not self.is_alive()
+        return events(self.lines)[-1]
+
+
+def sockets(pid: int) -> int:
+    """How many sockets a process holds."""
+    return sum("socket" in os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_a_killed_engine_is_an_error_event_within_a_second_and_comes_back(server: Server) -> None:
+    stream = Stream(server.url)
+    (engine,) = server.engines()
+    killed_s = time.monotonic()
+    os.kill(engine, signal.SIGKILL)
+    last = json.loads(stream.last())
+    assert time.monotonic() - killed_s < 1.0
+    assert last["error"]["code"] == "model_error"
+    refused = httpx.post(f"{server.url}/v1/completions", json=completion(3))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_not_ready")
+    assert not server.is_ready()
+    until(server.is_ready, 60)
+    assert server.engines() != [engine]
+    assert httpx.post(f"{server.url}/v1/completions", json=completion(3, stream=False)).status_code == 200
+
+
+def test_a_stopped_engine_is_seen_by_health(server: Server) -> None:
+    (engine,) = server.engines()
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        until(lambda: httpx.get(f"{server.url}/health/engine").status_code == 503, 15)
+        assert httpx.get(f"{server.url}/health/live").status_code == 200
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    until(server.is_ready)
+
+
+def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "log", "--workers", "2") as server:
+        at_rest = {pid: sockets(pid) for pid in server.front_ends()}
+        streams = []
+        while any(sockets(pid) == at_rest[pid] for pid in at_rest):  # until each front end has one
+            streams.append(Stream(server.url, 3000))
+            assert len(streams) < 30
+        killed, other = at_rest
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len(server.front_ends()) == 2 and killed not in server.front_ends(), 30)
+        assert other in server.front_ends()
+        for stream in streams:
+            stream.join(60)
+        assert any(stream.broken for stream in streams)
+        whole = [stream for stream in streams if not stream.broken]
+        assert whole
+        assert all(stream.last() == "[DONE]" for stream in whole)
+        until(lambda: server.metric("aruntime_sequences_in_flight") == 0)
+        until(lambda: server.metric("aruntime_blocks_free") == server.metric("aruntime_blocks"))
+        for _ in range(4):
+            assert httpx.post(f"{server.url}/v1/completions", json=completion(3, stream=False)).status_code == 200
+
+
+def test_a_term_lets_the_stream_end_answers_503_meanwhile_and_leaves_nothing(repository: Path, tmp_path: Path) -> None:
+    shared = set(os.listdir("/dev/shm"))
+    with Server(repository, tmp_path / "log") as server:
+        processes = [*server.engines(), *server.front_ends()]
+        stream = Stream(server.url, 3000)
+        server.terminate()
+        until(lambda: not server.is_ready())
+        refused = httpx.post(f"{server.url}/v1/completions", json=completion(3))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert "retry-after" in refused.headers
+        assert stream.last() == "[DONE]"
+        assert len(events(stream.lines)) > 1000
+        assert server.process.wait(15) == 0
+        assert not any(is_alive(pid) for pid in processes)
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+def test_a_stream_longer_than_the_drain_allows_ends_with_an_error_event(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "log", "--drain-timeout", "0.5") as server:
+        stream = Stream(server.url)
+        server.terminate()
+        assert json.loads(stream.last())["error"]["code"] == "draining"
+        assert server.process.wait(15) == 0
+
+
+def test_a_second_term_ends_at_once(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "log") as server:
+        processes = [*server.engines(), *server.front_ends()]
+        stream = Stream(server.url)
+        server.terminate()
+        time.sleep(0.2)
+        server.terminate()
+        assert server.process.wait(10) == 0
+        stream.join(10)
+        assert not any(is_alive(pid) for pid in processes)
+
+
+def test_nothing_outlives_a_killed_supervisor(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "log") as server:
+        processes = [*server.engines(), *server.front_ends()]
+        assert len(processes) == 2
+        server.process.kill()
+        until(lambda: not any(is_alive(pid) for pid in processes), 5)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_version_that_is_not_as_published_is_never_served(checkpoint: Path, tmp_path: Path, file: str) -> None:
+    from aruntime.control.repository import publish
+
+    version = publish(checkpoint, tmp_path / "repository", "tiny")
+    (version.folder / file).write_text("{}")
+    with pytest.raises(AssertionError, match=f"{file} is not the file that was published"):
+        Server(tmp_path / "repository", tmp_path / "log")
