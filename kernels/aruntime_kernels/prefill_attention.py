@@ -97,7 +97,7 @@ def prefill_attention_triton(
         BLOCK_SIZE=triton.next_power_of_2(size),
         WINDOW=window,
         num_warps=4 if size <= 64 else 8,
-        num_stages=2,
+        num_stages=3,  # two spill on sm_100
         **OPTIONS,
     )
 
