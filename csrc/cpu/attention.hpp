@@ -7,8 +7,8 @@
 //       softmax   online (Milakov and Gimelshein 2018): running maximum and sum by row
 //       sum       rows x keys times keys x size          the product of tile.hpp
 //
-// Chunks begin at multiples of kChunk of the key's position, and a key that a row does not see weighs exactly 0: so a row's
-// bits are the same in decode and in any prefill, alone and among others.
+// Chunks begin at multiples of kChunk of the key's position, and a key that a row does not see weighs exactly 0: so a
+// row's bits are the same in decode and in any prefill, alone and among others.
 #pragma once
 
 #include "cpu/pool.hpp"
@@ -18,8 +18,8 @@ namespace aruntime::cpu {
 namespace {
 
 constexpr std::int64_t kChunk = 64;
-constexpr std::int64_t kQueries = 5 * kTileRows;  // rows that share the gathered keys
-constexpr float kNothing = -1e30f;                // a maximum below every score, and finite: exp(kNothing - kNothing) is 1
+constexpr std::int64_t kQueries = 10 * kTileRows;  // rows that share the gathered keys
+constexpr float kNothing = -1e30f;  // a maximum below every score, and finite: exp(kNothing - kNothing) is 1
 
 using Eight = float __attribute__((vector_size(32)));
 using EightIndices = std::int32_t __attribute__((vector_size(32)));
@@ -58,47 +58,64 @@ inline void transpose_eight(const Stored* const* rows, std::int64_t d, float* to
   for (int j = 0; j < 8; ++j) __builtin_memcpy(to + j * kPanel, &t[j], sizeof t[j]);
 }
 
-// One chunk of keys and values as the products want them.
+// One chunk of keys and values as the products want them. Its rows lie anywhere, the processor foresees none of them:
+// `ask` prefetches the next chunk's rows while this one's softmax is computed.
 template <class Stored>
 struct Gathered {
   const Attention& job;
   std::int64_t size;
   float* keys;    // [kChunk / kPanel] panels of [size, kPanel]
   float* values;  // [ceil(size / kPanel)] panels of [kChunk, kPanel]
+  const std::int32_t* blocks;
+  std::int64_t kv_head, begin, end;  // positions outside [begin, end) read as zeros
 
-  // Keys of positions [from, to) of one sequence and kv head; the chunk's other keys and values are zeros.
-  void load(const std::int32_t* blocks, std::int64_t kv_head, std::int64_t chunk, std::int64_t from, std::int64_t to) const {
-    alignas(64) static constexpr Stored kZeros[1024] = {};
-    const Stored *key[kChunk], *value[kChunk];
-    for (std::int64_t j = 0; j < kChunk; ++j) {
-      const std::int64_t position = chunk + j;
-      const bool seen = position >= from && position < to;
-      const std::int64_t place =
-          seen ? (blocks[position / job.block_tokens] * job.block_tokens + position % job.block_tokens) *
-                         job.key_cache.columns + kv_head * size
-               : 0;
-      key[j] = seen ? static_cast<const Stored*>(job.key_cache.data) + place : kZeros;
-      value[j] = seen ? static_cast<const Stored*>(job.value_cache.data) + place : kZeros;
-    }
-    load_keys(key);
-    load_values(value, least(kChunk, to - chunk));
-  }
+  using Places = std::int64_t[kChunk];  // of a row in its cache, -1 for zeros
 
-  void load_keys(const Stored* const* key) const {
-    for (std::int64_t j = 0; j < kChunk; j += 8) {
-      float* panel = keys + j / kPanel * size * kPanel + j % kPanel;
-      std::int64_t d = 0;
-      for (; d + 8 <= size; d += 8) transpose_eight(key + j, d, panel + d * kPanel);
-      for (; d < size; ++d) {
-        for (int i = 0; i < 8; ++i) panel[d * kPanel + i] = load_one(key[j + i] + d);
+  void locate(std::int64_t chunk, Places& places) const {
+    for (std::int64_t j = 0; j < kChunk;) {
+      const std::int64_t block = (chunk + j) / job.block_tokens;
+      const std::int64_t next = least(kChunk, (block + 1) * job.block_tokens - chunk);
+      for (; j < next; ++j) {
+        const std::int64_t position = chunk + j;
+        const bool seen = position >= begin && position < end;
+        const std::int64_t row = seen ? blocks[block] * job.block_tokens + position - block * job.block_tokens : 0;
+        places[j] = seen ? row * job.key_cache.columns + kv_head * size : -1;
       }
     }
   }
 
-  void load_values(const Stored* const* value, std::int64_t count) const {
-    for (std::int64_t j = 0; j < count; ++j) {
+  const Stored* row(const Table& cache, std::int64_t place) const {
+    alignas(64) static constexpr Stored kZeros[1024] = {};
+    return place < 0 ? kZeros : static_cast<const Stored*>(cache.data) + place;
+  }
+
+  // Part `part` of `parts` of the rows at these places.
+  void ask(const Places& places, std::int64_t part, std::int64_t parts) const {
+    constexpr std::int64_t kLine = 64 / sizeof(Stored);
+    for (std::int64_t j = part * kChunk / parts; j < (part + 1) * kChunk / parts; ++j) {
+      for (std::int64_t d = 0; d < size; d += kLine) __builtin_prefetch(row(job.key_cache, places[j]) + d);
+      for (std::int64_t d = 0; d < size; d += kLine) __builtin_prefetch(row(job.value_cache, places[j]) + d);
+    }
+  }
+
+  void load_keys(const Places& places) const {
+    for (std::int64_t j = 0; j < kChunk; j += 8) {
+      const Stored* key[8];
+      for (int i = 0; i < 8; ++i) key[i] = row(job.key_cache, places[j + i]);
+      float* panel = keys + j / kPanel * size * kPanel + j % kPanel;
+      std::int64_t d = 0;
+      for (; d + 8 <= size; d += 8) transpose_eight(key, d, panel + d * kPanel);
+      for (; d < size; ++d) {
+        for (int i = 0; i < 8; ++i) panel[d * kPanel + i] = load_one(key[i] + d);
+      }
+    }
+  }
+
+  void load_values(const Places& places) const {
+    for (std::int64_t j = 0; j < kChunk; ++j) {
+      const Stored* value = row(job.value_cache, places[j]);
       for_lanes(size, [&](std::int64_t d, auto load, auto) {
-        store(values + d / kPanel * kChunk * kPanel + j * kPanel + d % kPanel, load(value[j] + d));
+        store(values + d / kPanel * kChunk * kPanel + j * kPanel + d % kPanel, load(value + d));
       });
     }
   }
@@ -135,8 +152,7 @@ struct Rows {
     Vec score[kVectors], partial[kPartial];
     for (int v = 0; v < kVectors; ++v) score[v] = load(row + v * kLanes);
     if (from > 0 || to < kChunk) {
-      Ints lane;
-      for (int i = 0; i < kLanes; ++i) lane[i] = i;
+      Ints lane = lane_numbers();
       for (int v = 0; v < kVectors; ++v, lane += kLanes) {
         const Ints seen = (lane >= static_cast<std::int32_t>(from)) & (lane < static_cast<std::int32_t>(to));
         score[v] = seen ? score[v] : broadcast(-__builtin_inff());
@@ -144,12 +160,12 @@ struct Rows {
     }
     for (int v = 0; v < kPartial; ++v) partial[v] = score[v];
     for (int v = kPartial; v < kVectors; ++v) partial[v % kPartial] = larger(partial[v % kPartial], score[v]);
-    const float highest = larger(fold(partial, [](float a, float b) { return larger(a, b); }), maximum[r]);
+    const float highest = larger(fold(partial, [](Vec a, Vec b) { return larger(a, b); }), maximum[r]);
     for (int v = 0; v < kVectors; ++v) store(row + v * kLanes, score[v] = exp(score[v] - highest));
     for (int v = 0; v < kPartial; ++v) partial[v] = score[v];
     for (int v = kPartial; v < kVectors; ++v) partial[v % kPartial] += score[v];
     rescale(r, highest);
-    total[r] += fold(partial, [](float a, float b) { return a + b; });
+    total[r] += fold(partial, [](Vec a, Vec b) { return a + b; });
   }
 
   void rescale(std::int64_t r, float highest) const {
@@ -185,26 +201,31 @@ struct Attend {
 
   // Queries [first, last) of sequence s, with one kv head.
   void item(std::int64_t s, std::int64_t kv_head, std::int64_t first, std::int64_t last) const {
-    const Tiles tiles((last - first) * group);
-    float* memory = static_cast<float*>(scratch(scratch_bytes()));
-    const auto take = [&memory](std::int64_t floats) { return memory += floats, memory - floats; };
-    const Gathered<Stored> gathered{job, size, take(kChunk * size), take(kChunk * padded)};
-    const Rows rows{tiles, size, padded, take(rows_max * size), take(rows_max * kChunk), take(rows_max * padded),
-                    take(rows_max), take(rows_max)};
     const std::int64_t position = job.context_len[s] - query_end(s) + first;  // of the first query
     const auto from = [&](std::int64_t q) { return job.window ? most(0, position + q + 1 - job.window) : 0; };
     const std::int64_t begin = from(0), end = position + last - first;
 
-    __builtin_memset(gathered.values, 0, kChunk * padded * sizeof(float));
+    float* memory = static_cast<float*>(scratch(scratch_bytes()));
+    const auto take = [&memory](std::int64_t floats) { return memory += floats, memory - floats; };
+    const Gathered<Stored> gathered{job, size, take(kChunk * size), take(kChunk * padded),
+                                    job.block_tables + s * job.block_stride, kv_head, begin, end};
+    const Rows rows{Tiles((last - first) * group), size, padded, take(rows_max * size), take(rows_max * kChunk),
+                    take(rows_max * padded), take(rows_max), take(rows_max)};
+    typename Gathered<Stored>::Places places[2];
+
     load_queries(rows, kv_head, first);
     rows.start();
-    for (std::int64_t chunk = begin / kChunk * kChunk; chunk < end; chunk += kChunk) {
+    std::int64_t chunk = begin / kChunk * kChunk;
+    gathered.locate(chunk, places[0]);
+    for (int turn = 0; chunk < end; chunk += kChunk, turn ^= 1) {
       const std::int64_t count = least(kChunk, end - chunk);
-      gathered.load(job.block_tables + s * job.block_stride, kv_head, chunk, begin, end);
+      gathered.locate(chunk + kChunk, places[turn ^ 1]);
+      gathered.load_keys(places[turn]);
+      gathered.load_values(places[turn]);
       rows.score(gathered.keys, count);
-      for (std::int64_t r = 0; r < tiles.rows; ++r) {
-        const std::int64_t q = r / group;
-        rows.soften(r, most(0, from(q) - chunk), position + q + 1 - chunk);
+      for (std::int64_t r = 0; r < rows.tiles.rows; ++r) {
+        gathered.ask(places[turn ^ 1], r, rows.tiles.rows);
+        rows.soften(r, most(0, from(r / group) - chunk), position + r / group + 1 - chunk);
       }
       rows.add(gathered.values, count);
     }

@@ -3,8 +3,8 @@
 //   few rows    (one tile)  each panel is read once from memory while the sums stay in registers: bandwidth bound
 //   many rows               a piece of a panel stays in the first-level cache while all tiles of rows pass over it
 //
-// Activations of several rows are first interleaved tile by tile (x[k * rows + r]), so the inner loop reads both streams
-// straight ahead; row-major rows a power of two apart would fall on the same cache sets.
+// Activations of several rows are first interleaved tile by tile (x[k * rows + r]), so the inner loop reads both
+// streams straight ahead; row-major rows a power of two apart would fall on the same cache sets.
 #pragma once
 
 #include "cpu/pool.hpp"
@@ -13,7 +13,7 @@
 namespace aruntime::cpu {
 namespace {
 
-constexpr std::int64_t kBlockRows = 20 * kTileRows;   // rows that one chunk passes over: kPiece inputs of them stay in L2
+constexpr std::int64_t kBlockRows = 20 * kTileRows;  // of one chunk: kPiece inputs of them stay in the second cache
 constexpr std::int64_t kAhead = 32;                   // inputs between use and prefetch when memory is the limit
 constexpr std::int64_t kChunkBytes = 128 << 10;       // of weights: a chunk worth waking a thread for
 constexpr std::int64_t kChunkProducts = 1 << 20;      // multiply-adds: the same for many rows
@@ -68,8 +68,8 @@ struct Product {
   const float* x;  // interleaved
   Tiles tiles;
 
-  // Tiles [tile, tile_end) times panel p, inputs [k, k + count). One tile asks for the weights a little ahead of it; several
-  // share the asking for the same inputs of the next panel, which come next.
+  // Tiles [tile, tile_end) times panel p, inputs [k, k + count). One tile asks for the weights a little ahead of it;
+  // several share the asking for the same inputs of the next panel, which come next.
   void piece(std::int64_t p, std::int64_t tile, std::int64_t tile_end, std::int64_t k, std::int64_t count) const {
     const auto* panel = static_cast<const Weight*>(weight.data) + (p * weight.inputs + k) * kPanel;
     const std::int64_t columns = least(kPanel, weight.outputs - p * kPanel);
@@ -115,7 +115,8 @@ struct Product {
 
   void run() const {
     const std::int64_t panels = ceil_div(weight.outputs, kPanel), blocks = ceil_div(tiles.rows, kBlockRows);
-    const std::int64_t worth = most(weight.bytes / kChunkBytes, tiles.rows * weight.outputs * weight.inputs / kChunkProducts);
+    const std::int64_t products = tiles.rows * weight.outputs * weight.inputs;
+    const std::int64_t worth = most(weight.bytes / kChunkBytes, products / kChunkProducts);
     const std::int64_t groups = most(1, least(least(panels, 8 * threads()), worth / blocks));
     parallel(blocks * groups, [&](std::int64_t chunk) {
       const std::int64_t block_index = chunk / groups, group = chunk % groups;

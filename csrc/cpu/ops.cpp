@@ -63,7 +63,8 @@ std::int64_t first_outside(const std::int32_t* values, std::int64_t count, std::
 FaultAt check(const Attention& job) {
   const std::int64_t block_count = job.key_cache.rows / job.block_tokens;
   for (std::int64_t s = 0; s < job.sequences; ++s) {
-    const std::int64_t begin = job.query_start ? job.query_start[s] : s, end = job.query_start ? job.query_start[s + 1] : s + 1;
+    const std::int64_t begin = job.query_start ? job.query_start[s] : s;
+    const std::int64_t end = job.query_start ? job.query_start[s + 1] : s + 1;
     if (begin < 0 || end < begin || end > job.query.tokens) return {Fault::kQueryStart, s, s + 1};
     const std::int64_t context = job.context_len[s];
     if (context < end - begin || context > job.blocks * job.block_tokens) return {Fault::kContextLen, s, s};

@@ -1,4 +1,4 @@
-// The CPU operations as plain functions over plain views; kernels/aruntime_kernels/cpu.pyx checks shapes and calls them.
+// The CPU operations as functions over plain views; kernels/aruntime_kernels/cpu.pyx checks shapes and calls them.
 //
 //   Operations   one table of functions per instruction set (avx2.cpp, avx512.cpp, portable.cpp: the same kernels)
 //   operations() the table in use: the best this processor has, or the one that select() named
@@ -30,8 +30,8 @@ struct Table {  // [rows, columns], contiguous: an embedding, a weight or a cach
 
 // A weight [outputs, inputs] in panels of kPanel outputs: panel p holds, for each input k, the kPanel weights
 // W[p * kPanel + i, k]. So a matrix product walks memory once, straight ahead, and each output is one lane that adds up
-// its products in the order of k. In bf16, word i of a panel's row holds output i (low half) and i + kPanel / 2 (high half):
-// one shift or one mask makes a float. Outputs are padded to whole panels with zeros, `bias` too.
+// its products in the order of k. In bf16, word i of a panel's row holds output i (low half) and i + kPanel / 2 (high
+// half): one shift or one mask makes a float. Outputs are padded to whole panels with zeros, `bias` too.
 inline constexpr std::int64_t kPanel = 32;
 
 struct Packed {
@@ -76,10 +76,10 @@ struct Operations {
 
 const Operations& operations();
 
-// Uses the instruction set called `name` ("avx512", "avx2", "portable"); false if it is unknown or this processor lacks it.
+// Uses the instruction set "avx512", "avx2" or "portable"; false if `name` is none of them or this processor lacks it.
 bool select(const char* name);
 
-// Index of the first value outside [low, high), or -1. Ids, slots and lengths are inputs: nothing is followed unchecked.
+// Index of the first value outside [low, high), or -1. Ids, slots and lengths are inputs: none is followed unchecked.
 std::int64_t first_outside(const std::int32_t* values, std::int64_t count, std::int64_t low, std::int64_t high);
 
 // What is wrong with an attention job's lengths or blocks, and where.
@@ -90,8 +90,8 @@ struct FaultAt {
 };
 FaultAt check(const Attention& job);
 
-// Memory for a weight of packed.outputs x packed.inputs: zeros, in huge pages where the system grants them; sets data, bias
-// and bytes. False when there is none.
+// Memory for a weight of packed.outputs x packed.inputs: zeros, in huge pages where the system grants them; sets data,
+// bias and bytes. False when there is none.
 bool map_packed(Packed& packed);
 void unmap_packed(Packed& packed);
 

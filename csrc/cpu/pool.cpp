@@ -53,7 +53,7 @@ class Pool {
 
   void run(std::int64_t chunks, ChunkFunction function, void* context) noexcept {
     const std::unique_lock lock(busy_, std::try_to_lock);
-    if (chunks <= 1 || workers_.empty() || !lock.owns_lock()) {
+    if (chunks <= 1 || !lock.owns_lock() || workers_.empty()) {
       for (std::int64_t chunk = 0; chunk < chunks; ++chunk) function(context, chunk);
       return;
     }

@@ -1,7 +1,7 @@
 // A small pool of threads for the kernels: one job at a time, cut into chunks that whoever is awake takes.
 //
 //   caller     writes the job, stores `remaining` (release), wakes sleepers, takes chunks itself, waits for `done`
-//   worker     takes a chunk by remaining.fetch_sub(1) > 0, runs it, counts it in `done`; then spins a little, then sleeps
+//   worker     takes a chunk by remaining.fetch_sub(1) > 0, runs it, counts it in `done`; spins a little, then sleeps
 //
 // A caller never waits for a worker to wake: chunks that nobody took it does itself, so a short job costs no wake-up
 // and a preempted core delays only the chunk that it already holds. Idle workers sleep in the kernel (futex).

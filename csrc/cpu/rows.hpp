@@ -54,7 +54,7 @@ inline float squares(const float* row, std::int64_t count) {
       partial[v] += x * x;
     }
   }
-  return fold(partial, [](float a, float b) { return a + b; });
+  return fold(partial, [](Vec a, Vec b) { return a + b; });
 }
 
 void rms_norm(const Heads& x, const float* weight, const Heads& out, float eps, const Heads* residual) {
@@ -70,7 +70,9 @@ void rms_norm(const Heads& x, const float* weight, const Heads& out, float eps, 
     }
     const float scale = 1 / __builtin_sqrtf(squares(from, x.size) / static_cast<float>(x.size) + eps);
     float* to = at(out);
-    for_lanes(x.size, [&](std::int64_t i, auto load, auto store) { store(to + i, load(from + i) * scale * load(weight + i)); });
+    for_lanes(x.size, [&](std::int64_t i, auto load, auto store) {
+      store(to + i, load(from + i) * scale * load(weight + i));
+    });
   });
 }
 

@@ -1,7 +1,7 @@
 // Draw the next token of each row; kernels/aruntime_kernels/sample.py holds the contract and the reference.
 //
 //   peak     the largest logit and its lowest id: the answer at temperature 0
-//   least    the least logit that top_k and min_p keep; the k-th largest is found by bisection over the order of float32
+//   least    the least logit that top_k and min_p keep; the k-th largest by bisection over the order of float32
 //   race     argmax of x - temperature * log(e), 64 tokens at a time; e comes from Philox4x32-10 (Salmon et al., 2011)
 //   top_p    a winner with too much mass above it is out, and so is all that is not above it: run the race again there
 //
@@ -19,7 +19,7 @@ constexpr int kDrawn = 64;          // tokens drawn together: 16 Philox counters
 constexpr float kNoiseMax = 22.2f;  // 32 ln 2
 constexpr float kLowest = -__builtin_inff();
 
-// Natural logarithm to 2 ulp for normal x > 0. Cephes logf: x = 2^e m, m in [sqrt(1/2), sqrt(2)), a polynomial in m - 1.
+// Natural logarithm to 2 ulp for normal x > 0. Cephes logf: x = 2^e m, m in [sqrt(1/2), sqrt(2)), polynomial in m - 1.
 inline Vec log(Vec x) {
   const Words bits = (Words)x - 0x3f3504f3u;  // the fraction overflows into the exponent at sqrt(1/2)
   const Vec e = __builtin_convertvector((Ints)bits >> 23, Vec);
@@ -75,7 +75,9 @@ inline std::int32_t ordered(float value) {
   const std::int32_t bits = __builtin_bit_cast(std::int32_t, value);
   return bits >= 0 ? bits : bits ^ 0x7fffffff;
 }
-inline float unordered(std::int32_t order) { return __builtin_bit_cast(float, order >= 0 ? order : order ^ 0x7fffffff); }
+inline float unordered(std::int32_t order) {
+  return __builtin_bit_cast(float, order >= 0 ? order : order ^ 0x7fffffff);
+}
 
 inline float largest_lane(Vec lanes) {
   float largest = lanes[0];
@@ -103,7 +105,7 @@ struct Row {
     for (std::int64_t i = 0; i < vocab; i += kReduce) {
       for (int v = 0; v < kReduce / kLanes; ++v) partial[v] += term(at(i + v * kLanes));
     }
-    return fold(partial, [](float a, float b) { return a + b; });
+    return fold(partial, [](Vec a, Vec b) { return a + b; });
   }
 
   // The lowest id of the largest logit.

@@ -14,7 +14,7 @@ namespace aruntime::cpu {
 namespace {
 
 constexpr int kLanes = ARUNTIME_LANES;
-constexpr int kReduce = 16;  // reductions over lanes use this many partial sums whatever kLanes is: the same bits everywhere
+constexpr int kReduce = 16;  // partial sums of a reduction over lanes, whatever kLanes is: the same bits everywhere
 static_assert(kReduce % kLanes == 0);
 
 using Vec = float __attribute__((vector_size(kLanes * 4)));
@@ -80,15 +80,22 @@ inline void for_lanes(std::int64_t count, Body body) {
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 inline float larger(float a, float b) { return a > b ? a : b; }
 
-// Folds kReduce partial results in halves: 8, 4, 2, 1.
+inline Ints lane_numbers() {
+  Ints lanes;
+  for (int i = 0; i < kLanes; ++i) lanes[i] = i;
+  return lanes;
+}
+
+// Folds kReduce partial results in halves, 8, 4, 2, 1: lane i with lane i + half.
 template <class Fold>
 inline float fold(const Vec* partial, Fold combine) {
-  float lanes[kReduce];
-  for (int v = 0; v < kReduce / kLanes; ++v) store(lanes + v * kLanes, partial[v]);
-  for (int half = kReduce / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] = combine(lanes[i], lanes[i + half]);
-  }
-  return lanes[0];
+  static_assert(kLanes == 16 || kLanes == 8 || kLanes == 4);
+  Vec all = partial[0];
+  if constexpr (kLanes == 8) all = combine(partial[0], partial[1]);
+  if constexpr (kLanes == 4) all = combine(combine(partial[0], partial[2]), combine(partial[1], partial[3]));
+#pragma GCC unroll 4
+  for (int half = kLanes / 2; half > 0; half /= 2) all = combine(all, __builtin_shuffle(all, lane_numbers() ^ half));
+  return all[0];
 }
 
 // e^x to 2 ulp for x <= 88; 0 below -87.3 (and at -inf). Cephes expf: x = n ln 2 + r, a polynomial in r,

@@ -3,7 +3,7 @@
 //   out[r, 0..31] += sum over k, in order, of x[r, k] * panel[k, 0..31]      one fused multiply-add a lane and k
 //
 // A lane's sum is one chain in the order of k, so its bits depend on nothing but its own row and column: not on the
-// number of rows, the tile, the thread or the width of the vectors. Stopping and going on (K in pieces) changes nothing.
+// number of rows, the tile, the thread or the width of the vectors. Stopping and going on (K in pieces) is free.
 #pragma once
 
 #include "cpu/ops.hpp"
@@ -18,7 +18,7 @@ constexpr int kHalf = kPanel / 2;
 // A panel's piece in the first-level cache, when several tiles of rows or several passes use it.
 constexpr std::int64_t kPiece = 256;
 
-// Vectors v = 0 .. kPairs * 2 of a panel's row: pair p covers columns [p * kLanes, ...) of the low and of the high half.
+// Pair p of the vectors of a panel's row: columns from p * kLanes on of its low and of its high half.
 inline void load_pair(const float* row, int pair, Vec& low, Vec& high) {
   low = load(row + pair * kLanes);
   high = load(row + kHalf + pair * kLanes);
@@ -29,8 +29,8 @@ inline void load_pair(const Bf16* row, int pair, Vec& low, Vec& high) {
   high = (Vec)(words & 0xffff0000u);
 }
 
-// Weights to ask memory for while a tile is computed: for each k one row of a panel from `from` on, or a part of one when
-// several tiles share the asking.
+// Weights to ask memory for while a tile is computed: for each k a row of a panel, or a part of one when several tiles
+// share the asking.
 struct Ahead {
   const void* at;
   std::int64_t step;  // bytes for each k; 0 with any address at hand asks for nothing new

@@ -73,8 +73,10 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
         void (*pack)(const void* weight, int64_t stride, Packed& packed) except + nogil
         void (*linear)(const Matrix& x, const Packed& weight, const Matrix& out) except + nogil
         void (*embed)(const int32_t* token_ids, const Table& table, const Matrix& out) except + nogil
-        void (*rms_norm)(const Heads& x, const float* weight, const Heads& out, float eps, const Heads* residual) except + nogil
-        void (*rotary)(const Heads& query, const Heads& key, const int32_t* positions, const float* cos_sin) except + nogil
+        void (*rms_norm)(
+            const Heads& x, const float* weight, const Heads& out, float eps, const Heads* residual) except + nogil
+        void (*rotary)(
+            const Heads& query, const Heads& key, const int32_t* positions, const float* cos_sin) except + nogil
         void (*silu_mul)(const Matrix& gate_up, const Matrix& out) except + nogil
         void (*store_kv)(const Heads& source, const Table& cache, const int32_t* slot_mapping) except + nogil
         void (*attention)(const Attention& job) except + nogil
@@ -86,7 +88,8 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
     FaultAt c_check "aruntime::cpu::check"(const Attention& job) noexcept
     bool map_packed(Packed& packed) noexcept
     void unmap_packed(Packed& packed) noexcept
-    void c_ban "aruntime::cpu::ban"(const Matrix& logits, const int32_t* row, const int32_t* token, int64_t count) noexcept
+    void c_ban "aruntime::cpu::ban"(
+        const Matrix& logits, const int32_t* row, const int32_t* token, int64_t count) noexcept
     void c_penalize "aruntime::cpu::penalize"(const Matrix& logits, const Penalties& penalties) noexcept
 
 

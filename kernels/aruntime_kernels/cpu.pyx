@@ -1,11 +1,11 @@
 # cython: boundscheck=False, wraparound=False
 """The CPU operations for torch tensors: checks here, work in C++ (csrc/cpu) without the GIL.
 
-One signature per operation, shared with the Triton kernels; the file of each operation holds its contract. Activations are
-float32, weights and caches float32 or bfloat16. Outputs are passed in and nothing is allocated. Every shape, id, slot and
-length is checked before use: ValueError names the tensor and the numbers.
-Work is shared by at most `threads()` threads, 1 until `set_threads`. A row's bits depend neither on the number of threads
-nor on the other rows.
+One signature per operation, shared with the Triton kernels; the file of each operation holds its contract. Activations
+are float32, weights and caches float32 or bfloat16. Outputs are passed in and nothing is allocated. Shapes, ids, slots
+and lengths are checked before use: ValueError names the tensor and the numbers.
+Work is shared by at most `threads()` threads, 1 until `set_threads`. A row's bits depend neither on the number of
+threads nor on the other rows.
 """
 
 from libc.stdint cimport int32_t, int64_t, uintptr_t
@@ -157,7 +157,7 @@ cdef int same_heads(Heads* a, object tensor, str name, Heads* b) except -1:
 # ---- linear, embed ----
 
 cdef class PackedWeight:
-    """A weight [N, K] (float32 or bfloat16) and its bias [N], packed once for `linear`. Keeps no reference to either."""
+    """A weight [N, K] (float32 or bfloat16) and its bias [N], packed once for `linear`; they themselves are not kept."""
 
     def __cinit__(self, weight, bias=None):
         cdef View seen, added
@@ -283,8 +283,8 @@ def store_kv(key, value, key_cache, value_cache, slot_mapping) -> None:
         operations().store_kv(v, values, slots)
 
 
-def decode_attention(query, key_cache, value_cache, block_tables, context_len, out, *, float scale, int64_t block_tokens,
-                     int64_t window=0, partial=None) -> None:
+def decode_attention(query, key_cache, value_cache, block_tables, context_len, out, *, float scale,
+                     int64_t block_tokens, int64_t window=0, partial=None) -> None:
     attend(query, key_cache, value_cache, block_tables, None, context_len, out, scale, block_tokens, window)
 
 
@@ -335,7 +335,7 @@ cdef object fault(Attention* job, FaultAt found):
     """What `check` found, in words."""
     cdef int64_t s = found.sequence
     if found.fault == Fault.kBlockTable:
-        return ValueError(f"block_tables[{s}, {found.index}]: want a block of {job.block_tokens} of {job.key_cache.rows} slots, "
+        return ValueError(f"block_tables[{s}, {found.index}]: want 0 to {job.key_cache.rows // job.block_tokens - 1}, "
                           f"got {job.block_tables[s * job.block_stride + found.index]}")
     if found.fault == Fault.kQueryStart:
         return ValueError(f"query_start[{s}:{s + 2}]: want it to rise within 0 to {job.query.tokens}, "

@@ -15,8 +15,8 @@ from aruntime_kernels import cpu
 def embed(token_ids: Tensor, table: Tensor, out: Tensor) -> None:
     """Copy row `token_ids[t]` ([T] int32) of `table` [V, N] to row t of `out` [T, N].
 
-    On a CPU the table is float32 or bfloat16 and out is float32; an id outside [0, V) raises ValueError. On a GPU both have
-    one dtype, and ids are the caller's promise.
+    On a CPU the table is float32 or bfloat16 and out is float32; an id outside [0, V) raises ValueError. On a GPU both
+    have one dtype, and ids are the caller's promise.
     """
     if table.is_cpu:
         cpu.embed(token_ids, table, out)

@@ -37,7 +37,7 @@ Weight = cpu.PackedWeight | DeviceWeight
 def pack(weight: Tensor, bias: Tensor | None = None) -> Weight:
     """What `linear` needs of `weight` [N, K] and `bias` [N], on the device where they lie.
 
-    On a CPU the weight is float32 or bfloat16 and is copied: the caller may let go of it. ValueError says what does not fit.
+    On a CPU the weight is float32 or bfloat16 and is copied: the caller may let go of it. ValueError says what is off.
     """
     return cpu.PackedWeight(weight, bias) if weight.is_cpu else DeviceWeight(weight.t(), bias)
 

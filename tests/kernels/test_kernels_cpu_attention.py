@@ -1,4 +1,4 @@
-"""Paged attention and the cache on a CPU: against the reference, decode bit for bit as prefill, hostile tables refused."""
+"""Paged attention and the cache on a CPU: against the references, decode bit for bit as prefill, no hostile id read."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ class Case:
 
 
 @pytest.mark.usefixtures("instruction_set")
-@pytest.mark.parametrize("window", [0, 1, 20, 100])
+@pytest.mark.parametrize("window", [0, 1, 70])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "size"), [(12, 4, 64), (4, 4, 80), (7, 1, 63), (2, 2, 5), (8, 2, 128), (70, 1, 16)]
@@ -63,8 +63,7 @@ def test_prefill_is_the_reference(heads: int, kv_heads: int, size: int, dtype: t
 
 @pytest.mark.usefixtures("instruction_set", "threads")
 @pytest.mark.parametrize("window", [0, 33])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("heads", "kv_heads", "size"), [(12, 4, 64), (7, 1, 63), (3, 3, 24)])
+@pytest.mark.parametrize(("heads", "kv_heads", "size", "dtype"), [(12, 4, 64, DTYPES[1]), (7, 1, 63, DTYPES[0])])
 def test_a_query_has_the_same_bits_in_prefill_and_decode_alone_and_among_others(
     heads: int, kv_heads: int, size: int, dtype: torch.dtype, window: int
 ) -> None:
@@ -108,7 +107,7 @@ def test_hostile_tables_and_lengths_are_refused_and_not_followed() -> None:
     for block in (-1, 60, 2**31 - 1):
         tables = case.block_tables.clone()
         tables[1, 8] = block
-        with pytest.raises(ValueError, match=rf"^block_tables\[1, 8\]: .* got {block}$"):
+        with pytest.raises(ValueError, match=rf"^block_tables\[1, 8\]: want 0 to 59, got {block}$"):
             attend(tables=tables)
         tables[1] = case.block_tables[1]
         tables[1, 9] = block  # beyond its 130 tokens: padding, which nobody reads

@@ -1,4 +1,4 @@
-"""The pool: never more threads than asked for, asleep between steps, clean at exit and after fork, one GIL-free call."""
+"""The pool: never more threads than asked for, asleep between steps, clean at exit and after fork."""
 
 import os
 import subprocess
