@@ -19,7 +19,7 @@ PATH = (
     "aruntime/model/tokenizer.py",
     "aruntime/admission/door.py",
     "aruntime/admission/route.py",
-    "csrc/queue/channel.hpp",
+    "csrc/queue/ends.hpp",
     "aruntime/engine/exchange.pyx",
     "aruntime/engine/loop.py",
     "csrc/scheduler/steps.hpp",

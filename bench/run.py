@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ def small_parts() -> dict[str, float]:
         return {one["name"]: one["stats"]["median"] for one in json.loads(found.read_bytes())["benchmarks"]}
 
 
-def server(rate: float, duration_s: float) -> dict[str, Any]:
-    """The figures of the real server, started for this and stopped again."""
+def server(rate: float, duration_s: float, arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures of the real server, started with `arguments` for this and stopped again."""
     command = [sys.executable, "-m", "aruntime.cli.main", "serve", "--port", "0", "--json", "--log-level", "warning"]
+    command += arguments
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
