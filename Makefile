@@ -34,7 +34,7 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 
 bench: build $(VENV)/test.stamp
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python bench/quick.py $(ARGS)
 
 # On the GPU machine itself, with its own torch and triton: no virtual environment.
 gpu:

@@ -1,7 +1,7 @@
 """Each operation on a GPU against the bytes that it must move, in shapes of an 8 B Llama.
 
-A figure is the median of CUDA graph replays; the ceiling is what a plain copy of 4 GiB reaches in the same run. Caches are
-over 1 GiB and their blocks are shuffled, since a smaller one would be read from the L2.
+A figure is the median of CUDA graph replays; the ceiling is what a plain copy of 4 GiB reaches in the same run. Caches
+are over 1 GiB and their blocks are shuffled, since a smaller one would be read from the L2.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """`make gpu`: on a machine with a GPU, the kernels' tests, their measurements, and the server, under nine minutes.
 
-Refuses to print a figure while a test is red. Writes bench/results/gpu-<name>.json. Without a GPU it says so and exits 2.
+Refuses to print a figure while a test is red. Writes bench/results/gpu-<name>.json. Without a GPU it says so, exits 2.
 """
 
 import json
@@ -45,7 +45,7 @@ def operations() -> dict[str, dict[str, float]]:
 
 def served() -> dict[str, object]:
     """The real server on the GPU with a random checkpoint, under an open load."""
-    from run import server
+    from quick import server
 
     with tempfile.TemporaryDirectory() as folder:
         run = lambda *words: subprocess.run([sys.executable, *words], cwd=ROOT, check=True)  # noqa: E731
