@@ -8,7 +8,7 @@ from libcpp.vector cimport vector
 from aruntime.queue.records cimport CancelMessage, OutputRecord, SubmitHead
 
 
-cdef extern from "queue/channel.hpp" namespace "aruntime" nogil:
+cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
     uint32_t cells_of(uint32_t prompt_tokens)
     int create_channel_file "aruntime::create_channel"(uint64_t, uint32_t, uint32_t) except +
 

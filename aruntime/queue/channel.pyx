@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True, boundscheck=False, wraparound=False
-"""The two ends of a channel's memory file; csrc/queue/channel.hpp says how they talk."""
+"""The two ends of a channel's memory file; csrc/queue/ends.hpp says how they talk."""
 
 import os
 

@@ -3,16 +3,14 @@
 //   | header | submit ring: 64-byte cells | output ring: 32-byte records |
 //
 // The supervisor makes the file and hands it to both ends. A process that starts again gets a new file of a new epoch,
-// so nothing of a dead one is ever read. Each end copies a message out before it judges it: the peer may write meanwhile.
-// A malformed one is counted and dropped with all that was published; no length in it is ever followed.
+// so nothing of a dead one is ever read. ends.hpp says how the two talk.
 #pragma once
 
-#include <algorithm>
 #include <bit>
-#include <cstring>
-#include <new>
-#include <span>
-#include <vector>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include "queue/bell.hpp"
 #include "queue/mapping.hpp"
@@ -26,15 +24,21 @@ struct Cell {
 };
 static_assert(sizeof(Cell) == kCellBytes);
 
-struct ChannelHeader {
+// Written once, before anybody has the file.
+struct ChannelLabel {
   static constexpr std::uint64_t kMagic = 0x31304c4843525241;  // "ARRCHL01", and the layout's version with it
   std::uint64_t magic = kMagic;
   std::uint64_t epoch = 0;
   std::uint32_t submit_cells = 0;    // a power of two
   std::uint32_t output_records = 0;  // a power of two
+};
+
+// All but the label begins as zeros.
+struct ChannelHeader {
+  ChannelLabel label;
   RingHeader<> submit;
   RingHeader<> output;
-  alignas(kCacheLine) Bell<> engine;     // the engine sleeps; front ends ring
+  alignas(kCacheLine) Bell<> engine;     // the engine sleeps; the front end rings
   alignas(kCacheLine) Bell<> front_end;  // the front end sleeps; the engine rings
 };
 static_assert(sizeof(ChannelHeader) % kCacheLine == 0);
@@ -54,13 +58,8 @@ inline int create_channel(std::uint64_t epoch, std::uint32_t submit_cells, std::
     throw std::invalid_argument("a ring's size must be a power of two, got " + std::to_string(submit_cells) + " and " +
                                 std::to_string(output_records));
   }
-  const int fd = create_memory_file("aruntime-channel", channel_bytes(submit_cells, output_records));
-  const Mapping mapping(fd);
-  auto* header = new (mapping.data()) ChannelHeader;
-  header->epoch = epoch;
-  header->submit_cells = submit_cells;
-  header->output_records = output_records;
-  return fd;
+  const ChannelLabel label{.epoch = epoch, .submit_cells = submit_cells, .output_records = output_records};
+  return create_memory_file("aruntime-channel", channel_bytes(submit_cells, output_records), label);
 }
 
 // One end's view of the file, checked when it is opened.
@@ -68,12 +67,11 @@ class Channel {
  public:
   // Throws std::invalid_argument when the file is not a channel, or not one of this epoch.
   Channel(int fd, std::uint64_t epoch) : mapping_(fd) {
-    if (mapping_.bytes() < sizeof(ChannelHeader)) throw std::invalid_argument("too small for a channel");
-    const ChannelHeader& shared = header();
-    submit_cells_ = shared.submit_cells;
-    output_records_ = shared.output_records;
-    if (shared.magic != ChannelHeader::kMagic) throw std::invalid_argument("not a channel of this layout");
-    if (shared.epoch != epoch) throw std::invalid_argument("a channel of another epoch");
+    const auto label = mapping_.label<ChannelLabel>();
+    submit_cells_ = label.submit_cells;
+    output_records_ = label.output_records;
+    if (label.magic != ChannelLabel::kMagic) throw std::invalid_argument("not a channel of this layout");
+    if (label.epoch != epoch) throw std::invalid_argument("a channel of another epoch");
     if (!is_ring_size(submit_cells_) || !is_ring_size(output_records_) ||
         mapping_.bytes() != channel_bytes(submit_cells_, output_records_)) {
       throw std::invalid_argument("a channel whose sizes do not add up");
@@ -88,154 +86,8 @@ class Channel {
 
  private:
   Mapping mapping_;
-  std::uint32_t submit_cells_ = 0;  // copies: the header may change under us
-  std::uint32_t output_records_ = 0;
-};
-
-inline constexpr std::uint32_t cells_of(std::uint32_t prompt_tokens) noexcept {
-  return kSubmitHeadCells + prompt_tokens / kTokensPerCell + (prompt_tokens % kTokensPerCell != 0);
-}
-
-// What an engine has read: `cancel`, or `head` and `prompt`, as `receive` says. Kept and used again.
-struct Message {
-  SubmitHead head;
-  CancelMessage cancel;
-  std::vector<std::int32_t> prompt;
-};
-
-enum class Received : int { kNothing = 0, kSubmit = 1, kCancel = 2, kRefused = 3 };
-
-class EngineEnd {
- public:
-  // Neither descriptor is kept. Throws std::invalid_argument, which says what is wrong with them.
-  EngineEnd(int fd, int front_end_bell, std::uint64_t epoch)
-      : channel_(fd, epoch),
-        rope_(front_end_bell),
-        cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
-        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
-
-  // Copies the next message out. kRefused: it was malformed, is counted, and all that was published went with it.
-  Received receive(Message& message) noexcept {
-    const std::uint64_t published = cells_.published();
-    if (published == 0 && !cells_.lies()) return Received::kNothing;
-    if (published > 0) {
-      cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.cancel), 1});
-      const MessageKind kind = message.cancel.kind;  // stands first in every message
-      if (kind == MessageKind::kCancel && take_cancel(message)) return Received::kCancel;
-      if (kind == MessageKind::kSubmit && take_submit(published, message)) return Received::kSubmit;
-    }
-    ++refused_;
-    cells_.resynchronise();
-    return Received::kRefused;
-  }
-
-  // Writes as many of the records as there is room for; returns how many. Does not ring.
-  std::uint32_t send(const OutputRecord* records, std::uint32_t count) noexcept {
-    count = std::min(count, output_room());
-    outputs_.try_push({records, count});
-    return count;
-  }
-  std::uint32_t output_room() noexcept { return static_cast<std::uint32_t>(outputs_.room()); }
-
-  // Asks for the bell. False: there is a message already, do not sleep.
-  bool prepare_sleep() noexcept { return channel_.header().engine.prepare_sleep(cells_); }
-  void awake() noexcept { channel_.header().engine.awake(); }
-  void ring_bell() noexcept {
-    if (channel_.header().front_end.should_ring()) rope_.ring();
-  }
-  std::uint64_t refused() const noexcept { return refused_; }
-
- private:
-  bool take_cancel(const Message& message) noexcept {
-    if (message.cancel.cells != 1) return false;
-    cells_.release(1);
-    return true;
-  }
-
-  bool take_submit(std::uint64_t published, Message& message) noexcept {
-    if (published < kSubmitHeadCells) return false;
-    cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.head), kSubmitHeadCells});
-    const SubmitHead& said = message.head;
-    if (said.kind != MessageKind::kSubmit || said.prompt_tokens == 0 || said.stop_tokens > kStopTokensMax ||
-        said.cells != cells_of(said.prompt_tokens) || said.cells > published) {
-      return false;
-    }
-    const std::uint32_t prompt_cells = said.cells - kSubmitHeadCells;
-    message.prompt.resize(std::size_t{prompt_cells} * kTokensPerCell);
-    cells_.copy_out(kSubmitHeadCells, {reinterpret_cast<Cell*>(message.prompt.data()), prompt_cells});
-    message.prompt.resize(said.prompt_tokens);
-    cells_.release(said.cells);
-    return true;
-  }
-
-  Channel channel_;
-  BellRope rope_;
-  RingConsumer<Cell> cells_;
-  RingProducer<OutputRecord> outputs_;
-  std::uint64_t refused_ = 0;
-};
-
-class FrontEndEnd {
- public:
-  // Neither descriptor is kept. Throws std::invalid_argument, which says what is wrong with them.
-  FrontEndEnd(int fd, int engine_bell, std::uint64_t epoch)
-      : channel_(fd, epoch),
-        rope_(engine_bell),
-        cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
-        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
-
-  // Publishes a request by one store and rings the engine if it sleeps. Sets head.kind and head.cells. False: no room.
-  bool try_submit(SubmitHead& head, const std::int32_t* prompt) {
-    head.kind = MessageKind::kSubmit;
-    head.cells = cells_of(head.prompt_tokens);
-    scratch_.assign(head.cells, Cell{});
-    std::memcpy(scratch_.data(), &head, sizeof head);
-    std::memcpy(scratch_.data() + kSubmitHeadCells, prompt, std::size_t{head.prompt_tokens} * sizeof(std::int32_t));
-    return publish(scratch_);
-  }
-
-  bool try_cancel(std::uint32_t slot, std::uint32_t generation) noexcept {
-    const CancelMessage message{.slot = slot, .generation = generation};
-    Cell cell;
-    std::memcpy(&cell, &message, sizeof cell);
-    return publish({&cell, 1});
-  }
-
-  // Copies out at most `max` records; one whose finish is no FinishReason is refused, with all that was published.
-  std::uint32_t take(OutputRecord* records, std::uint32_t max) noexcept {
-    const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(outputs_.published(), max));
-    outputs_.copy_out(0, {records, count});
-    const auto is_good = [](const OutputRecord& record) { return record.finish <= FinishReason::kDraining; };
-    const auto good = static_cast<std::uint32_t>(std::find_if_not(records, records + count, is_good) - records);
-    if (good < count || outputs_.lies()) {
-      ++refused_;
-      outputs_.resynchronise();
-    } else {
-      outputs_.release(count);
-    }
-    return good;
-  }
-
-  // Asks for the bell. False: there are records already, do not sleep.
-  bool prepare_sleep() noexcept { return channel_.header().front_end.prepare_sleep(outputs_); }
-  void awake() noexcept { channel_.header().front_end.awake(); }
-  std::uint32_t submit_cells() const noexcept { return channel_.submit_cells(); }
-  std::uint64_t submit_room() noexcept { return cells_.room(); }
-  std::uint64_t refused() const noexcept { return refused_; }
-
- private:
-  bool publish(std::span<const Cell> cells) noexcept {
-    if (!cells_.try_push(cells)) return false;
-    if (channel_.header().engine.should_ring()) rope_.ring();
-    return true;
-  }
-
-  Channel channel_;
-  BellRope rope_;
-  RingProducer<Cell> cells_;
-  RingConsumer<OutputRecord> outputs_;
-  std::vector<Cell> scratch_;
-  std::uint64_t refused_ = 0;
+  std::uint32_t submit_cells_;  // copies: the label may change under us
+  std::uint32_t output_records_;
 };
 
 }  // namespace aruntime

@@ -7,20 +7,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
+#include <cstring>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace aruntime {
 
 inline constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
-// Returns the descriptor of a new memory file of `bytes` zeros. Throws std::runtime_error when the system has none.
-inline int create_memory_file(const char* label, std::size_t bytes) {
-  const int fd = ::memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+// Returns the descriptor of a new memory file: `label`, then zeros up to `bytes`. Throws std::runtime_error when the
+// system has none to give.
+template <typename Label>
+int create_memory_file(const char* name, std::size_t bytes, const Label& label) {
+  const int fd = ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) throw std::runtime_error("memfd_create failed");
-  if (::ftruncate(fd, static_cast<off_t>(bytes)) != 0 || ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
+  if (::pwrite(fd, &label, sizeof label, 0) != static_cast<ssize_t>(sizeof label) ||
+      ::ftruncate(fd, static_cast<off_t>(bytes)) != 0 || ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
     ::close(fd);
     throw std::runtime_error("a memory file could not be sized and sealed");
   }
@@ -29,7 +33,6 @@ inline int create_memory_file(const char* label, std::size_t bytes) {
 
 class Mapping {
  public:
-  Mapping() = default;
   // Maps the whole file. The descriptor stays the caller's. Throws std::invalid_argument.
   explicit Mapping(int fd) {
     struct stat status {};
@@ -43,26 +46,27 @@ class Mapping {
     }
     data_ = static_cast<std::byte*>(place);
   }
-  Mapping(Mapping&& other) noexcept { swap(other); }
-  Mapping& operator=(Mapping&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-  ~Mapping() {
-    if (data_) ::munmap(data_, bytes_);
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() { ::munmap(data_, bytes_); }
+
+  // A copy of what stands at the file's beginning, which the fence keeps the compiler from reading again: it may change.
+  // Throws std::invalid_argument when the file is too small for it.
+  template <typename Label>
+  Label label() const {
+    if (bytes_ < sizeof(Label)) throw std::invalid_argument("a memory file of " + std::to_string(bytes_) + " bytes");
+    Label label;
+    std::memcpy(&label, data_, sizeof label);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    return label;
   }
 
   std::byte* data() const noexcept { return data_; }
   std::size_t bytes() const noexcept { return bytes_; }
 
  private:
-  void swap(Mapping& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-  }
-
-  std::byte* data_ = nullptr;
-  std::size_t bytes_ = 0;
+  std::byte* data_;
+  std::size_t bytes_;
 };
 
 }  // namespace aruntime

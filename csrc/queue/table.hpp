@@ -6,7 +6,8 @@
 
 #include <atomic>
 #include <cstdint>
-#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "queue/mapping.hpp"
 #include "queue/spsc_ring.hpp"
@@ -21,19 +22,15 @@ class Table {
       throw std::invalid_argument("want 1 to 4096 rows and columns, got " + std::to_string(rows) + " and " +
                                   std::to_string(columns));
     }
-    const int fd = create_memory_file("aruntime-table", bytes(rows, columns));
-    const Mapping mapping(fd);
-    new (mapping.data()) Header{.rows = rows, .columns = columns};
-    return fd;
+    return create_memory_file("aruntime-table", bytes(rows, columns), Label{.rows = rows, .columns = columns});
   }
 
   // Throws std::invalid_argument when the file is not a table.
   explicit Table(int fd) : mapping_(fd) {
-    if (mapping_.bytes() < kCacheLine) throw std::invalid_argument("too small for a table");
-    const Header header = *reinterpret_cast<const Header*>(mapping_.data());
-    rows_ = header.rows;
-    columns_ = header.columns;
-    if (header.magic != Header{}.magic || !is_side(rows_) || !is_side(columns_) ||
+    const auto label = mapping_.label<Label>();
+    rows_ = label.rows;
+    columns_ = label.columns;
+    if (label.magic != Label{}.magic || !is_side(rows_) || !is_side(columns_) ||
         mapping_.bytes() != bytes(rows_, columns_)) {
       throw std::invalid_argument("not a table");
     }
@@ -58,7 +55,7 @@ class Table {
 
  private:
   using Number = std::atomic<std::int64_t>;
-  struct Header {
+  struct Label {
     std::uint64_t magic = 0x31304c4254525241;  // "ARRTBL01"
     std::uint32_t rows = 0;
     std::uint32_t columns = 0;
@@ -74,8 +71,8 @@ class Table {
   }
 
   Mapping mapping_;
-  std::uint32_t rows_ = 0;
-  std::uint32_t columns_ = 0;
+  std::uint32_t rows_;
+  std::uint32_t columns_;
 };
 
 }  // namespace aruntime

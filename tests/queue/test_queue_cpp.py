@@ -23,7 +23,7 @@ HOSTILE = ("hostile", ADDRESS, "1", "200")
 
 RELAXED = "std::memory_order_relaxed)"
 HEAD_RELAXED = f"= header_->head.load({RELAXED}"
-RING, BELL, CHANNEL = "spsc_ring.hpp", "bell.hpp", "channel.hpp"
+RING, BELL, ENDS = "spsc_ring.hpp", "bell.hpp", "ends.hpp"
 
 # What is weakened: the test that must notice, the header, the words there, and what stands there instead.
 WEAKENED = {
@@ -38,10 +38,10 @@ WEAKENED = {
     "no second look": (REPLAY, BELL, "if (ring.empty()) return true;", "return true;"),
     "a lying tail believed": (HOSTILE, RING, "lies() ? 0 : tail_ - head_", "tail_ - head_"),
     "a lying head believed": (HOSTILE, RING, "used <= capacity_ ? capacity_ - used : 0", "capacity_ - used"),
-    "more cells than published": (HOSTILE, CHANNEL, " || said.cells > published)", ")"),
-    "more tokens than cells": (HOSTILE, CHANNEL, "said.cells != cells_of(said.prompt_tokens) ||", ""),
-    "more stop tokens than places": (HOSTILE, CHANNEL, "said.stop_tokens > kStopTokensMax ||", ""),
-    "judged in place": (HOSTILE, CHANNEL, "= message.head;", "= *reinterpret_cast<SubmitHead*>(channel_.cells());"),
+    "more cells than published": (HOSTILE, ENDS, " || said.cells > published)", ")"),
+    "more tokens than cells": (HOSTILE, ENDS, "said.cells != cells_of(said.prompt_tokens) ||", ""),
+    "more stop tokens than places": (HOSTILE, ENDS, "said.stop_tokens > kStopTokensMax ||", ""),
+    "judged in place": (HOSTILE, ENDS, "= message.head;", "= *reinterpret_cast<SubmitHead*>(channel_.cells());"),
 }
 
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "expect.hpp"
-#include "queue/channel.hpp"
+#include "queue/ends.hpp"
 
 namespace talk {
 
