@@ -1,7 +1,7 @@
 """Build the Cython extensions; everything else about the package stands in pyproject.toml.
 
-Every `.pyx` below `aruntime/` and `kernels/` becomes one extension over the C++20 headers of `csrc/`; `cpu.pyx` takes in the
-sources of `csrc/cpu/`, which name their own instruction sets.
+Every `.pyx` below `aruntime/` and `kernels/` becomes one extension over the C++20 headers of `csrc/`; `cpu.pyx` takes
+in the sources of `csrc/cpu/`, which name their own instruction sets.
 """
 
 import os

@@ -13,7 +13,7 @@ import sys
 import time
 
 from aruntime.base import log
-from aruntime.engine.loop import EngineBroken, Loop
+from aruntime.engine.loop import EngineBroken
 from aruntime.engine.replica import load
 from aruntime.model.config import CheckpointRefused
 from aruntime.queue.channel import EngineChannel

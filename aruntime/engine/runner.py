@@ -4,8 +4,6 @@ plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder
                                    bans, penalties ──► sample ──► tokens [R], logprobs [R]
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from aruntime_kernels.logits import ban, penalize

@@ -5,9 +5,9 @@
 Shapes: B sequences, Hq query heads, Hkv kv heads (Hq = G * Hkv), D head size, N cache rows, M blocks a table.
 Bytes: 2 * Hkv * D * itemsize * sum(context_len): every key and value once, for all G queries that share it.
 
-A sequence is split at every CHUNK positions, wherever it stands, and the parts are merged in their order: a row's bits are
-the same alone and in any step (flash decoding, Dao et al. 2023, with a fixed split). The grid is of the tables' width and
-a program without work returns at once, so that one captured graph holds for every length.
+A sequence is split at every CHUNK positions, wherever it stands, and the parts are merged in their order: a row's bits
+are the same alone and in any step (flash decoding, Dao et al. 2023, with a fixed split). The grid is of the tables'
+width and a program without work returns at once, so that one captured graph holds for every length.
 """
 
 import torch
@@ -40,8 +40,9 @@ def decode_attention(
 ) -> None:
     """Write softmax(scale * query . keys) . values of each row to `out` ([B, Hq, D], as `query`).
 
-    `key_cache`, `value_cache`: [N, Hkv, D]. `block_tables` [B, M] and `context_len` [B] are int32; row b sees positions
-    0 to context_len[b] - 1, or the last `window` of them when that is not 0. A GPU needs `partial`, a `decode_workspace`.
+    `key_cache`, `value_cache`: [N, Hkv, D]. `block_tables` [B, M] and `context_len` [B] are int32; row b sees
+    positions 0 to context_len[b] - 1, or the last `window` of them when that is not 0. A GPU needs `partial`, a
+    `decode_workspace`.
     """
     if query.is_cuda:
         decode_attention_triton(

@@ -16,7 +16,7 @@ from aruntime_kernels._triton import OPTIONS, jit, tl, triton
 
 
 def rotary(query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor, cos_sin: torch.Tensor) -> None:
-    """Turn `query` ([T, Hq, D]) and `key` ([T, Hk, D]) in place by `positions` ([T] int32), rows of `cos_sin` ([P, D])."""
+    """Turn `query` ([T, Hq, D]) and `key` ([T, Hk, D]) in place, by rows `positions` ([T]) of `cos_sin` ([P, D])."""
     if query.is_cuda:
         rotary_triton(query, key, positions, cos_sin)
     else:

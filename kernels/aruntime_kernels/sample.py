@@ -10,7 +10,7 @@ Mass is exp((x - max) / temperature). Temperature 0 is greedy and takes no filte
 The draw, all in float32 but for the integers: token `id` has the word w = Philox4x32-10(key, counter)[id % 4], with
 key = (seed's low, high 32 bits) and counter = (id // 4, 0, position, 0) (Salmon et al., 2011). Then
 
-    v = min(max(float(w >> 1), 0.5) * 2**-31, 1 - 2**-24)           uniform in (0, 1); 31 bits convert as signed integers
+    v = min(max(float(w >> 1), 0.5) * 2**-31, 1 - 2**-24)           uniform in (0, 1); 31 bits fit a signed integer
     e = v * (1 + v * (1/2 + v * 1/3)) if v < 2**-6 else -log(1 - v) an exponential variable, -log(1 - v)
 
 The winner has the smallest e / mass, and over a large vocabulary that e is tiny: so it keeps all 31 bits near 0, where
@@ -18,11 +18,12 @@ The winner has the smallest e / mass, and over a large vocabulary that e is tiny
 So a request's tokens depend on its seed and on the token's place in its output, never on its row or on who shares the
 step, and are the same on a CPU and a GPU but for the last bit of a logarithm.
 
-Shapes: R rows of V logits. Bytes: 4 * R * V for each look at a row: 1 greedy or unfiltered, 1 more for a log-probability
-or any filter, 4 for top-k, 2 for top-p. No sort: the k-th largest comes from a radix search of 4 digits over the order of
-float32. Top-p searches for nothing: the winner over more than is kept, if it is kept itself, is the winner over the kept;
-if it is not, neither is anything at or below it, and the race is run again above it. Each time removes a uniform share of
-the mass, so 1 + log(1 / top_p) times are expected (dual-pivot rejection in FlashInfer is a cousin).
+Shapes: R rows of V logits. Bytes: 4 * R * V for each look at a row: 1 greedy or unfiltered, 1 more for a
+log-probability or any filter, 4 for top-k, 2 for top-p. No sort: the k-th largest comes from a radix search of 4
+digits over the order of float32. Top-p searches for nothing: the winner over more than is kept, if it is kept itself,
+is the winner over the kept; if it is not, neither is anything at or below it, and the race is run again above it. Each
+time removes a uniform share of the mass, so 1 + log(1 / top_p) times are expected (dual-pivot rejection in FlashInfer
+is a cousin).
 """
 
 import math
@@ -30,7 +31,7 @@ import math
 import torch
 
 from aruntime_kernels import _check, cpu
-from aruntime_kernels._triton import OPTIONS, jit, tl, triton
+from aruntime_kernels._triton import OPTIONS, jit, tl
 
 _BLOCK = 4096
 

@@ -2,8 +2,8 @@
 
     python tests/kernels/ahead_of_time.py [sm_80 sm_90 sm_100 gfx942]
 
-One JSON object a line: kernel, target, registers, shared (bytes), spills (bytes, or registers on AMD). In bfloat16, as on
-a GPU; a process of its own, since a process that runs the interpreter cannot compile.
+One JSON object a line: kernel, target, registers, shared (bytes), spills (bytes, or registers on AMD). In bfloat16, as
+on a GPU; a process of its own, since a process that runs the interpreter cannot compile.
 """
 
 import json
@@ -26,26 +26,26 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-B, F, I, L = "*bf16", "*fp32", "*i32", "*i64"
+BF16, F32, I32, I64 = "*bf16", "*fp32", "*i32", "*i64"
 _HEAD = {"SIZE": 128, "BLOCK_SIZE": 128, "WINDOW": 0}
 _PAGED = {**_HEAD, "KV_HEADS": 8, "BLOCK_TOKENS": 16, "TILE": 64}
 
 # kernel, types of its arguments in order, constants, launch options: as the launchers give them for an 8 B Llama.
 KERNELS: list[tuple[Any, list[str], dict[str, Any], dict[str, int]]] = [
-    (rms_norm._rms_norm_kernel, [B] * 4 + ["i32"] * 6 + ["fp32"],
+    (rms_norm._rms_norm_kernel, [BF16] * 4 + ["i32"] * 6 + ["fp32"],
      {"SIZE": 4096, "BLOCK": 4096, "RESIDUAL": True}, {"num_warps": 8}),
-    (silu_mul._silu_mul_kernel, [B, B, "i32", "i32", "i32"], {"BLOCK": 1024}, {"num_warps": 4}),
-    (rotary._rotary_kernel, [B, B, I, F] + ["i32"] * 5, {"HALF": 64, "BLOCK": 64}, {"num_warps": 1}),
-    (store_kv._store_kv_kernel, [B] * 4 + [I] + ["i32"] * 4,
+    (silu_mul._silu_mul_kernel, [BF16, BF16, "i32", "i32", "i32"], {"BLOCK": 1024}, {"num_warps": 4}),
+    (rotary._rotary_kernel, [BF16, BF16, I32, F32] + ["i32"] * 5, {"HALF": 64, "BLOCK": 64}, {"num_warps": 1}),
+    (store_kv._store_kv_kernel, [BF16] * 4 + [I32] + ["i32"] * 4,
      {"HEADS": 8, "SIZE": 128, "BLOCK": 1024}, {"num_warps": 4}),
-    (logits._penalize_kernel, [F, I, I, I, I, F, F, F, "i32", "i32"], {"BLOCK": 128}, {"num_warps": 4}),
-    (logits._ban_kernel, [F, I, I, "i32", "i32"], {"BLOCK": 128}, {"num_warps": 4}),
-    (decode_attention._decode_kernel, [B, B, B, I, I, B, F, "fp32"] + ["i32"] * 7,
+    (logits._penalize_kernel, [F32, I32, I32, I32, I32, F32, F32, F32, "i32", "i32"], {"BLOCK": 128}, {"num_warps": 4}),
+    (logits._ban_kernel, [F32, I32, I32, "i32", "i32"], {"BLOCK": 128}, {"num_warps": 4}),
+    (decode_attention._decode_kernel, [BF16, BF16, BF16, I32, I32, BF16, F32, "fp32"] + ["i32"] * 7,
      {**_PAGED, "GROUP": 4, "BLOCK_GROUP": 16, "CHUNK": 256}, {"num_warps": 4, "num_stages": 2}),
-    (decode_attention._merge_kernel, [I, B, F] + ["i32"] * 4, {**_HEAD, "CHUNK": 256}, {"num_warps": 2}),
-    (prefill_attention._prefill_kernel, [B, B, B, I, I, I, B, "fp32"] + ["i32"] * 6,
+    (decode_attention._merge_kernel, [I32, BF16, F32] + ["i32"] * 4, {**_HEAD, "CHUNK": 256}, {"num_warps": 2}),
+    (prefill_attention._prefill_kernel, [BF16, BF16, BF16, I32, I32, I32, BF16, "fp32"] + ["i32"] * 6,
      {**_PAGED, "GROUP": 4, "QUERIES": 64}, {"num_warps": 8, "num_stages": 3}),
-    (sample._sample_kernel, [F, I, F, I, F, F, L, I, F, "i32", "i32"],
+    (sample._sample_kernel, [F32, I32, F32, I32, F32, F32, I64, I32, F32, "i32", "i32"],
      {"LOGPROB": True, "BLOCK": sample._BLOCK}, {"num_warps": 16}),
 ]  # fmt: skip
 
