@@ -132,8 +132,8 @@ def test_every_extension_has_its_types_beside_it() -> None:
 def test_every_file_says_what_it_is_in_its_first_lines() -> None:
     wrong = []
     for path in [*SOURCES, *HEADERS]:
-        if path.suffix in {".pyi", ".pxd"}:
-            continue  # the declarations of a neighbour that says it
+        if path.suffix in {".pyi", ".pxd"} or (path.suffix == ".cpp" and path.with_suffix(".hpp").exists()):
+            continue  # its neighbour says it
         opening = [line for line in path.read_text().splitlines()[:4] if not line.startswith("# cython:")]
         if not opening or not opening[0].startswith(('"""', "//", 'r"""')):
             wrong.append(str(path.relative_to(ROOT)))
