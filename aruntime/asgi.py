@@ -48,7 +48,7 @@ class Application:
             await agent.settled(_READY_S)
             failed = _all_failed(agent)
         except OSError as error:
-            failed = f"no supervisor: {error}"
+            failed = f"there is no supervisor: {error}"
         if failed:
             agent.leave()
             await send({"type": "lifespan.startup.failed", "message": failed})
@@ -83,6 +83,8 @@ async def _stay_joined(agent: Agent, place: Path) -> None:
 
 def _all_failed(agent: Agent) -> str:
     """Why nothing can ever be served, or nothing."""
+    if agent.lost.is_set():
+        return "the supervisor could not serve the repository; its log says why"
     health = agent.view.health()
     served = any(entry.ready for entry in agent.view.models())
     return "" if served or not agent.view.settled else "; ".join(health.reasons)

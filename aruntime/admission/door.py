@@ -35,7 +35,8 @@ class Door:
         self._retry: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Begin to listen to the bell in the running event loop."""
+        """Let requests in, and listen to the bell in the running event loop."""
+        self.draining = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._bell, self._on_bell)
 

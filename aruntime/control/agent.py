@@ -43,18 +43,16 @@ class Agent:
         self.lost = asyncio.Event()
         self._on_drain = on_drain
         self._line: Line | None = None
-        self._open = False
         self._front_end = 0
+        self._limit: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._joining: dict[int, asyncio.Task[None]] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
 
     async def join(self, post: Post) -> None:
         """Say hello; returns when welcomed. ConnectionError when the supervisor hangs up instead."""
-        if not self._open:
-            self.view.door.open()
-            self._open = True
         self.lost.clear()
+        self.view.door.open()
         self._line = Line(post, self._on_message, self._on_end)
         self._line.send(Hello(pid=os.getpid()), (self._bell,))
         while not self.view.supervised:
@@ -64,10 +62,10 @@ class Agent:
                 raise ConnectionError("the supervisor hung up")
 
     async def settled(self, timeout_s: float) -> bool:
-        """Wait until every model is served or has failed; False when that takes longer than `timeout_s`."""
+        """Wait until every model is served or has failed. False: the supervisor is gone, or `timeout_s` are over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while not self.view.settled:
+                while not self.view.settled and not self.lost.is_set():
                     self._changed.clear()
                     await self._changed.wait()
         return self.view.settled
@@ -75,7 +73,8 @@ class Agent:
     def drain(self, deadline_s: float) -> None:
         """Let nothing new in; at `deadline_s` of the monotonic clock end what is still in flight."""
         self.view.door.draining = True
-        asyncio.get_running_loop().call_later(deadline_s - time.monotonic(), self.view.door.close)
+        loop = asyncio.get_running_loop()
+        self._limit = loop.call_later(deadline_s - time.monotonic(), self.view.door.close)
         self._on_drain(deadline_s)
 
     def leave(self) -> None:
@@ -143,6 +142,8 @@ class Agent:
         self._changed.set()
 
     def _drop(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
         for task in self._joining.values():
             task.cancel()
         self._joining.clear()

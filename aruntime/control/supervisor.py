@@ -160,16 +160,17 @@ class Supervisor:
         if not self._opened or self._was_ready:
             return
         if all(replica.life == "failed" for replica in self._switchboard.replicas.values()):
-            self._give_up()
+            if self._workers:  # front ends that came by themselves stay, to say why
+                self._give_up()
         elif self._switchboard.is_settled(len(self._workers)):
             self._was_ready = True
             self._on_ready()
 
     def _give_up(self) -> None:
-        """Nothing can be served. Front ends that came by themselves stay, to say why."""
-        if self._workers:
-            self._status = 1
-            self.stop()
+        """Nothing can be served, so nothing has to be finished."""
+        self._status = 1
+        self._hurry.set()
+        self.stop()
 
     async def _finish(self) -> None:
         """Let what runs end, up to the limit; then make it end; then let the engines go."""
@@ -187,11 +188,14 @@ class Supervisor:
             for replica in self._switchboard.replicas.values():
                 replica.kill()
         self._hurry.clear()  # the last wait: whoever was killed is being reaped
-        await self._until(lambda: self._engines_gone() and self._front_ends_gone(), _ENGINE_STOP_S)
+        await self._until(lambda: self._engines_gone() and self._workers_gone(), _ENGINE_STOP_S)
         log.info("server.stopped", status=self._status)
 
     def _front_ends_gone(self) -> bool:
-        return not self.guests and all(worker.child is None for worker in self._workers)
+        return not self.guests and self._workers_gone()
+
+    def _workers_gone(self) -> bool:
+        return all(worker.child is None for worker in self._workers)
 
     def _engines_gone(self) -> bool:
         return all(replica.engine is None for replica in self._switchboard.replicas.values())

@@ -50,6 +50,12 @@ class Hypercorn:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
+    def kill(self) -> None:
+        """End its processes at once."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
 
 @contextmanager
 def hypercorn(repository: Path, folder: Path, workers: int) -> Iterator[Hypercorn]:
@@ -60,9 +66,7 @@ def hypercorn(repository: Path, folder: Path, workers: int) -> Iterator[Hypercor
         until(running.is_up, 90)
         yield running
     finally:
-        if running.process.poll() is None:
-            os.killpg(running.process.pid, signal.SIGKILL)
-            running.process.wait()
+        running.kill()
         until(lambda: not running.supervisors(), 30)
 
 
@@ -113,6 +117,9 @@ def test_a_repository_that_cannot_be_served_is_said_at_start(tmp_path: Path) -> 
     (tmp_path / "run").mkdir(mode=0o700)
     (tmp_path / "empty").mkdir()
     running = Hypercorn(tmp_path / "empty", tmp_path / "run", tmp_path / "log", 0)
-    assert running.process.wait(60) != 0
-    assert "there is no model in" in running.log.read_text()
-    until(lambda: not running.supervisors(), 30)
+    try:
+        assert running.process.wait(60) != 0
+        assert "there is no model in" in running.log.read_text()
+        until(lambda: not running.supervisors(), 30)
+    finally:
+        running.kill()
