@@ -185,6 +185,30 @@ def test_values_that_change_nothing_are_accepted(neutral: dict[str, object]) -> 
     assert chat(**neutral).model == "demo"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "sent"),
+    [
+        (
+            completion,  # vllm bench serve --backend openai --ignore-eos
+            {"repetition_penalty": 1.0, "max_tokens": 64, "logprobs": None, "stream": True, "ignore_eos": True,
+             "temperature": 0.0, "stream_options": {"include_usage": True}},
+        ),
+        (
+            chat,  # vllm bench serve --backend openai-chat
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "max_completion_tokens": 64,
+             "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True},
+        ),
+        (
+            chat,  # aiperf profile --endpoint-type chat --streaming
+            {"messages": [{"role": "user", "content": "a", "name": None}], "stream": True, "max_completion_tokens": 9,
+             "stream_options": {"include_usage": True}},
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_load_generators_send_is_understood(endpoint: Any, sent: dict[str, object]) -> None:
+    assert endpoint(**sent).wants_usage
+
+
 def test_true_is_not_the_neutral_one() -> None:
     assert refused(completion, best_of=True).param == "best_of"
     assert refused(chat, top_logprobs=False).param == "top_logprobs"
