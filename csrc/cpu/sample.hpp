@@ -37,27 +37,21 @@ inline Vec log(Vec x) {
   return (f + (p * f * square + (e * -2.12194440e-4f - square * 0.5f))) + e * 0.693359375f;
 }
 
-// Words of the tokens [first, first + kDrawn), in the order of their ids; first is a multiple of 4.
+// Words of the tokens [first, first + kDrawn), in the order of their ids; first is a multiple of 4. The compiler makes
+// vectors of the counters once the rounds are unrolled.
 inline void draw(std::uint64_t seed, std::uint32_t position, std::int64_t first, std::uint32_t* words) {
-  constexpr int kCounters = kDrawn / 4;
-  std::uint32_t a[kCounters], b[kCounters], c[kCounters], d[kCounters];
-  for (int i = 0; i < kCounters; ++i) {
-    a[i] = static_cast<std::uint32_t>(first / 4 + i);
-    b[i] = d[i] = 0;
-    c[i] = position;
-  }
-  std::uint32_t low_key = static_cast<std::uint32_t>(seed), high_key = static_cast<std::uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round, low_key += 0x9e3779b9u, high_key += 0xbb67ae85u) {
-    for (int i = 0; i < kCounters; ++i) {
-      const std::uint64_t left = std::uint64_t{0xd2511f53u} * a[i], right = std::uint64_t{0xcd9e8d57u} * c[i];
-      a[i] = static_cast<std::uint32_t>(right >> 32) ^ b[i] ^ low_key;
-      b[i] = static_cast<std::uint32_t>(right);
-      c[i] = static_cast<std::uint32_t>(left >> 32) ^ d[i] ^ high_key;
-      d[i] = static_cast<std::uint32_t>(left);
+  for (int i = 0; i < kDrawn / 4; ++i) {
+    std::uint32_t a = static_cast<std::uint32_t>(first / 4 + i), b = 0, c = position, d = 0;
+    std::uint32_t low_key = static_cast<std::uint32_t>(seed), high_key = static_cast<std::uint32_t>(seed >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; ++round, low_key += 0x9e3779b9u, high_key += 0xbb67ae85u) {
+      const std::uint64_t left = std::uint64_t{0xd2511f53u} * a, right = std::uint64_t{0xcd9e8d57u} * c;
+      a = static_cast<std::uint32_t>(right >> 32) ^ b ^ low_key;
+      b = static_cast<std::uint32_t>(right);
+      c = static_cast<std::uint32_t>(left >> 32) ^ d ^ high_key;
+      d = static_cast<std::uint32_t>(left);
     }
-  }
-  for (int i = 0; i < kCounters; ++i) {
-    words[4 * i] = a[i], words[4 * i + 1] = b[i], words[4 * i + 2] = c[i], words[4 * i + 3] = d[i];
+    words[4 * i] = a, words[4 * i + 1] = b, words[4 * i + 2] = c, words[4 * i + 3] = d;
   }
 }
 
@@ -80,9 +74,7 @@ inline float unordered(std::int32_t order) {
 }
 
 inline float largest_lane(Vec lanes) {
-  float largest = lanes[0];
-  for (int lane = 1; lane < kLanes; ++lane) largest = larger(lanes[lane], largest);
-  return largest;
+  return fold(lanes, [](Vec a, Vec b) { return larger(a, b); });
 }
 
 struct Row {

@@ -86,16 +86,21 @@ inline Ints lane_numbers() {
   return lanes;
 }
 
-// Folds kReduce partial results in halves, 8, 4, 2, 1: lane i with lane i + half.
+// Folds lanes in halves, 8, 4, 2, 1: lane i with lane i + half.
 template <class Fold>
-inline float fold(const Vec* partial, Fold combine) {
-  static_assert(kLanes == 16 || kLanes == 8 || kLanes == 4);
-  Vec all = partial[0];
-  if constexpr (kLanes == 8) all = combine(partial[0], partial[1]);
-  if constexpr (kLanes == 4) all = combine(combine(partial[0], partial[2]), combine(partial[1], partial[3]));
+inline float fold(Vec all, Fold combine) {
 #pragma GCC unroll 4
   for (int half = kLanes / 2; half > 0; half /= 2) all = combine(all, __builtin_shuffle(all, lane_numbers() ^ half));
   return all[0];
+}
+
+// The same for kReduce partial results, whatever kLanes is.
+template <class Fold>
+inline float fold(const Vec* partial, Fold combine) {
+  static_assert(kLanes == 16 || kLanes == 8 || kLanes == 4);
+  if constexpr (kLanes == 16) return fold(partial[0], combine);
+  if constexpr (kLanes == 8) return fold(combine(partial[0], partial[1]), combine);
+  return fold(combine(combine(partial[0], partial[2]), combine(partial[1], partial[3])), combine);
 }
 
 // e^x to 2 ulp for x <= 88; 0 below -87.3 (and at -inf). Cephes expf: x = n ln 2 + r, a polynomial in r,
