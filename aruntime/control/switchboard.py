@@ -23,6 +23,9 @@ from aruntime.wire.control import (
     ReplicaState,
     Welcome,
 )
+from aruntime.wire.openai import N_MAX
+
+_SUBMIT_CELLS_MIN = 1 << 14  # 1 MiB, of which memory is taken only as far as it is used
 
 # What a front end counts up in its row and must not vanish with it.
 _KEPT = [column for column in range(COLUMNS) if column != Column.IN_FLIGHT]
@@ -128,7 +131,7 @@ class Switchboard:
         assert engine.loaded is not None
         assert order is not None
         epoch = front_end.epochs[replica.number] = next(self._epoch)
-        channel = create_channel(epoch)
+        channel = create_channel(epoch, _submit_cells(engine.loaded.context_max))
         try:
             replica.send(AttachFrontEnd(front_end=front_end.number, epoch=epoch), (channel, front_end.bell))
             message = AttachReplica(
@@ -159,3 +162,9 @@ def _state(replica: Replica) -> ReplicaState:
         life=replica.life,
         reason=replica.reason,
     )
+
+
+def _submit_cells(context_max: int) -> int:
+    """A ring for the largest chat request there can be: N_MAX choices of a full context, at 16 tokens a cell."""
+    largest = N_MAX * (5 + -(-context_max // 16))
+    return max(_SUBMIT_CELLS_MIN, 1 << (largest - 1).bit_length())
