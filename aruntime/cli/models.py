@@ -115,7 +115,8 @@ def _tell(options: argparse.Namespace, rows: list[dict[str, object]]) -> None:
 def _progress(options: argparse.Namespace, what: str, total: int) -> Iterator[manifest.Progress]:
     """A bar on standard error; none for scripts."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=options.json, transient=True) as bar:
+    silent = options.json or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=silent, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
 

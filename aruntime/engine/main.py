@@ -7,7 +7,6 @@ It ends when it is told to, when it has drained, or when the supervisor is gone 
 """
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -73,7 +72,7 @@ class Engine:
             case control.AttachFrontEnd(front_end=front_end, epoch=epoch):
                 channel, bell = letter.fds
                 self._loop.exchange.attach(front_end, EngineChannel(channel, bell, epoch))
-                os.close(channel)
+                letter.discard()  # the channel has mapped the one and duplicated the other
             case control.DetachFrontEnd(front_end=front_end):
                 self._loop.exchange.detach(front_end)
             case control.Drain(deadline_s=deadline_s):

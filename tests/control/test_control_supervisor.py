@@ -25,6 +25,7 @@ from aruntime.control.supervisor import Settings, Supervisor
 from aruntime.queue.columns import Column
 from aruntime.queue.post import pair
 
+Build = Callable[..., "House"]
 ENDLESS, SHORT = array("i", [9]), array("i", [1])
 
 
@@ -120,10 +121,22 @@ def root(tmp_path: Path, checkpoint: Path) -> Path:
 
 
 @pytest.fixture
-async def house(root: Path) -> AsyncIterator[House]:
-    made = House(root)
-    yield made
-    await made.close()
+async def build() -> AsyncIterator[Build]:
+    """Makes houses, and sees to it that nothing of them is left."""
+    houses: list[House] = []
+
+    def make(root: Path, **options: float) -> House:
+        houses.append(House(root, **options))
+        return houses[-1]
+
+    yield make
+    for made in houses:
+        await made.close()
+
+
+@pytest.fixture
+async def house(root: Path, build: Build) -> House:
+    return build(root)
 
 
 async def test_a_front_end_gets_a_route_and_its_requests_are_answered(house: House) -> None:
@@ -207,11 +220,11 @@ async def test_an_engine_that_stands_still_is_reported_then_killed_then_replaced
 
 
 async def test_a_refused_checkpoint_is_not_tried_again_and_its_reason_stays_inside(
-    tmp_path: Path, checkpoint: Path
+    tmp_path: Path, checkpoint: Path, build: Build
 ) -> None:
     publish(checkpoint, tmp_path / "two", "demo")
     publish(checkpoint, tmp_path / "two", "refused")
-    house = House(tmp_path / "two")
+    house = build(tmp_path / "two")
     agent = await house.front_end()
     assert agent.view.health().reasons == ["refused@1: no such architecture"]
     with pytest.raises(ModelNotReady) as refusal:
@@ -219,49 +232,46 @@ async def test_a_refused_checkpoint_is_not_tried_again_and_its_reason_stays_insi
     assert "architecture" not in refusal.value.message
     assert await tokens_of(submit(agent, SHORT)) == [0, 1, 2]
     assert len(house.engines.started) == 2
-    await house.close()
 
 
-async def test_a_changed_file_keeps_its_model_from_being_loaded(root: Path) -> None:
+async def test_a_changed_file_keeps_its_model_from_being_loaded(root: Path, build: Build) -> None:
     (root / "demo" / "1" / "model.safetensors").write_bytes(b"evil")
-    house = House(root)
+    house = build(root)
     agent = await house.front_end()
     assert "model.safetensors is not the file that was published" in agent.view.health().reasons[0]
     assert house.engines.started == []
-    await house.close()
 
 
-async def test_a_version_whose_tokenizer_cannot_be_read_fails(tmp_path: Path, checkpoint: Path) -> None:
+async def test_a_version_whose_tokenizer_cannot_be_read_fails(tmp_path: Path, checkpoint: Path, build: Build) -> None:
     (checkpoint / "broken.txt").write_text("")
     publish(checkpoint, tmp_path / "repository", "demo")
-    house = House(tmp_path / "repository")
+    house = build(tmp_path / "repository")
     agent = await house.front_end()
     assert agent.view.health().reasons == ["demo@1: the tokenizer cannot be read"]
     await until(lambda: not Path(f"/proc/{house.engines.started[0].pid}").exists())
-    await house.close()
 
 
-async def test_a_version_for_another_device_is_refused(tmp_path: Path, root: Path) -> None:
-    house = House(root)
+async def test_a_version_for_another_device_is_refused(tmp_path: Path, root: Path, build: Build) -> None:
+    house = build(root)
     version = supervisor_room.Repository(root).open("demo", 1)
     built = version.settings.model_copy(update={"target": "cuda"})
     with pytest.raises(supervisor_room.VersionRefused, match="built for cuda"):
         supervisor_room.load_order(
             0, type(version)("demo", 1, version.folder, version.model, built), house.supervisor._settings
         )
-    await house.close()
 
 
-async def test_an_engine_that_dies_at_once_is_started_less_and_less_often(tmp_path: Path, checkpoint: Path) -> None:
+async def test_an_engine_that_dies_at_once_is_started_less_and_less_often(
+    tmp_path: Path, checkpoint: Path, build: Build
+) -> None:
     publish(checkpoint, tmp_path / "repository", "short-lived")
-    house = House(tmp_path / "repository")
+    house = build(tmp_path / "repository")
     agent = await house.front_end(settled=False)
     await until(lambda: len(house.engines.started) == 3)
     assert "status 3" in agent.view.health().reasons[0] or "loading again" in agent.view.health().reasons[0]
     third_s = time.monotonic()
     await until(lambda: len(house.engines.started) == 4)
     assert time.monotonic() - third_s > 0.3
-    await house.close()
 
 
 async def test_a_drain_lets_streams_end_and_nothing_new_in(house: House) -> None:
@@ -278,8 +288,8 @@ async def test_a_drain_lets_streams_end_and_nothing_new_in(house: House) -> None
     assert await asyncio.wait_for(house.running, 5) == 0
 
 
-async def test_what_is_longer_than_the_drain_allows_ends_with_a_word(root: Path) -> None:
-    house = House(root, drain_timeout_s=0.3)
+async def test_what_is_longer_than_the_drain_allows_ends_with_a_word(root: Path, build: Build) -> None:
+    house = build(root, drain_timeout_s=0.3)
     agent = await house.front_end()
     ticket = submit(agent, ENDLESS)
     await anext(ticket)
@@ -288,11 +298,10 @@ async def test_what_is_longer_than_the_drain_allows_ends_with_a_word(root: Path)
         await tokens_of(ticket)
     house.depart(agent)
     assert await asyncio.wait_for(house.running, 5) == 0
-    await house.close()
 
 
-async def test_a_second_word_to_stop_is_obeyed_at_once(root: Path) -> None:
-    house = House(root, drain_timeout_s=100)
+async def test_a_second_word_to_stop_is_obeyed_at_once(root: Path, build: Build) -> None:
+    house = build(root, drain_timeout_s=100)
     agent = await house.front_end()
     ticket = submit(agent, ENDLESS)
     await anext(ticket)
@@ -302,7 +311,6 @@ async def test_a_second_word_to_stop_is_obeyed_at_once(root: Path) -> None:
         await asyncio.wait_for(tokens_of(ticket), 5)
     house.depart(agent)
     await asyncio.wait_for(house.running, 10)
-    await house.close()
 
 
 async def test_a_front_end_notices_that_its_supervisor_is_gone(house: House) -> None:
