@@ -22,7 +22,6 @@ constexpr std::int64_t kQueries = 10 * kTileRows;  // rows that share the gather
 constexpr float kNothing = -1e30f;  // a maximum below every score, and finite: exp(kNothing - kNothing) is 1
 
 using Eight = float __attribute__((vector_size(32)));
-using EightIndices = std::int32_t __attribute__((vector_size(32)));
 
 inline Eight load_eight(const float* from) { return load_as<Eight>(from); }
 inline Eight load_eight(const Bf16* from) {
@@ -36,24 +35,35 @@ inline float load_one(const Bf16* from) {
   return __builtin_bit_cast(float, bits);
 }
 
+// Elements of a and b side by side, by number.
+template <int... kFrom>
+inline Eight pick(Eight a, Eight b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kFrom...);
+#else
+  using Numbers = std::int32_t __attribute__((vector_size(32)));
+  return __builtin_shuffle(a, b, Numbers{kFrom...});
+#endif
+}
+
 // to[d * kPanel + j] = rows[j][d] for 8 rows and 8 d.
 template <class Stored>
 inline void transpose_eight(const Stored* const* rows, std::int64_t d, float* to) {
   Eight r[8], t[8];
   for (int j = 0; j < 8; ++j) r[j] = load_eight(rows[j] + d);
   for (int j = 0; j < 8; j += 2) {
-    t[j] = __builtin_shuffle(r[j], r[j + 1], EightIndices{0, 8, 1, 9, 4, 12, 5, 13});
-    t[j + 1] = __builtin_shuffle(r[j], r[j + 1], EightIndices{2, 10, 3, 11, 6, 14, 7, 15});
+    t[j] = pick<0, 8, 1, 9, 4, 12, 5, 13>(r[j], r[j + 1]);
+    t[j + 1] = pick<2, 10, 3, 11, 6, 14, 7, 15>(r[j], r[j + 1]);
   }
   for (int j = 0; j < 8; j += 4) {
     for (int i = 0; i < 2; ++i) {
-      r[j + 2 * i] = __builtin_shuffle(t[j + i], t[j + i + 2], EightIndices{0, 1, 8, 9, 4, 5, 12, 13});
-      r[j + 2 * i + 1] = __builtin_shuffle(t[j + i], t[j + i + 2], EightIndices{2, 3, 10, 11, 6, 7, 14, 15});
+      r[j + 2 * i] = pick<0, 1, 8, 9, 4, 5, 12, 13>(t[j + i], t[j + i + 2]);
+      r[j + 2 * i + 1] = pick<2, 3, 10, 11, 6, 7, 14, 15>(t[j + i], t[j + i + 2]);
     }
   }
   for (int j = 0; j < 4; ++j) {
-    t[j] = __builtin_shuffle(r[j], r[j + 4], EightIndices{0, 1, 2, 3, 8, 9, 10, 11});
-    t[j + 4] = __builtin_shuffle(r[j], r[j + 4], EightIndices{4, 5, 6, 7, 12, 13, 14, 15});
+    t[j] = pick<0, 1, 2, 3, 8, 9, 10, 11>(r[j], r[j + 4]);
+    t[j + 4] = pick<4, 5, 6, 7, 12, 13, 14, 15>(r[j], r[j + 4]);
   }
   for (int j = 0; j < 8; ++j) __builtin_memcpy(to + j * kPanel, &t[j], sizeof t[j]);
 }
@@ -92,6 +102,7 @@ struct Gathered {
   // Part `part` of `parts` of the rows at these places.
   void ask(const Places& places, std::int64_t part, std::int64_t parts) const {
     constexpr std::int64_t kLine = 64 / sizeof(Stored);
+    asm volatile("");  // GCC takes a function that only prefetches for one without effect, and drops its calls
     for (std::int64_t j = part * kChunk / parts; j < (part + 1) * kChunk / parts; ++j) {
       for (std::int64_t d = 0; d < size; d += kLine) __builtin_prefetch(row(job.key_cache, places[j]) + d);
       for (std::int64_t d = 0; d < size; d += kLine) __builtin_prefetch(row(job.value_cache, places[j]) + d);

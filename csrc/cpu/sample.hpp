@@ -128,7 +128,7 @@ struct Row {
 
   // Mass of the logits of at least `least` and more than `above`.
   float mass(float least, float above, float highest, float temperature) const {
-    return sum([=](Vec x) { return (x >= least) & (x > above) ? exp((x - highest) / temperature) : Vec{}; });
+    return sum([=](Vec x) { return ((x >= least) & (x > above)) ? exp((x - highest) / temperature) : Vec{}; });
   }
 
   float log_probability(std::int64_t token, float highest) const {
@@ -150,7 +150,7 @@ struct Race {
       Vec x[kDrawn / kLanes], largest = broadcast(kLowest);
       for (int v = 0; v < kDrawn / kLanes; ++v) {
         const Vec logits = row.at(first + v * kLanes);
-        x[v] = (logits >= least) & (logits > above) ? logits : broadcast(kLowest);
+        x[v] = ((logits >= least) & (logits > above)) ? logits : broadcast(kLowest);
         largest = larger(x[v], largest);
       }
       const float best = largest_lane(largest);

@@ -1,4 +1,4 @@
-// Vectors of kLanes floats in GCC's vector extensions: one source for AVX2, AVX-512 and everything else.
+// Vectors of kLanes floats in the vector extensions of GCC and Clang: one source for AVX2, AVX-512 and everything else.
 //
 // Included once by each instruction set's own .cpp, inside its own namespace; every function is local to that file, so
 // the linker can never put AVX-512 code where an older processor would run it. Products that are added are fused.
@@ -90,7 +90,11 @@ inline Ints lane_numbers() {
 template <class Fold>
 inline float fold(Vec all, Fold combine) {
 #pragma GCC unroll 4
-  for (int half = kLanes / 2; half > 0; half /= 2) all = combine(all, __builtin_shuffle(all, lane_numbers() ^ half));
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    Vec other;
+    for (int lane = 0; lane < kLanes; ++lane) other[lane] = all[lane ^ half];
+    all = combine(all, other);
+  }
   return all[0];
 }
 
