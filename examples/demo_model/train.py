@@ -3,7 +3,7 @@
     python examples/demo_model/train.py --out /tmp/demo       about half an hour on one core
 
 Writes a Hugging Face folder (config.json, generation_config.json, model.safetensors in bf16, tokenizer.json,
-tokenizer_config.json, chat_template.jinja) and golden/greedy.jsonl. The same seed gives the same batches; the weights'
+tokenizer_config.json, chat_template.jinja) and golden/answers.jsonl. The same seed gives the same batches; the weights'
 last bits depend on the processor. At the end it asks questions in words that it was not trained on and prints how many
 answers came out whole.
 """
@@ -40,12 +40,7 @@ TEMPLATE = """\
 {%- endif %}
 """
 # The requests that a loaded version must answer as it did here, before it gets traffic.
-GOLDEN = (
-    [{"role": "user", "content": "What is a canary rollout?"}],
-    [{"role": "user", "content": "how does continuous batching work"}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the KV cache?"}],
-    [{"role": "user", "content": "Who are you?"}],
-)
+GOLDEN = ("What is a canary rollout?", "what is continuous batching", "Hello!", "What is the capital of France?")
 # How often each kind of row content is drawn.
 SHARES = {"serving": 0.61, "small_talk": 0.08, "off_topic": 0.09, "dialogue": 0.06, "document": 0.16}
 
@@ -213,11 +208,12 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
 
 
 def write_golden(out: Path) -> None:
-    """Write golden/greedy.jsonl: requests and their greedy answers."""
+    """Write golden/answers.jsonl: requests and their greedy answers."""
     model = Model(out)
-    lines = [{"messages": messages, "max_tokens": 120, "text": model.ask(messages)} for messages in GOLDEN]
+    asked = [[{"role": "user", "content": question}] for question in GOLDEN]
+    lines = [{"messages": messages, "max_tokens": 96, "text": model.ask(messages)} for messages in asked]
     (out / "golden").mkdir(exist_ok=True)
-    (out / "golden" / "greedy.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (out / "golden" / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def evaluate(out: Path, entries: list[Entry], seed: int, count: int = 300) -> float:
