@@ -29,9 +29,11 @@ except ImportError:  # the extra "gpu" is not installed
     triton = tl = _Absent()
     OPTIONS = {}
 
-    def jit(function: Callable[..., Any]) -> Any:
-        class Kernel:
-            def __getitem__(self, grid: object) -> Any:
-                raise ModuleNotFoundError("a GPU needs triton: pip install 'aruntime[gpu]'")
+    class _Missing:
+        """A kernel that cannot be launched."""
 
-        return Kernel()
+        def __getitem__(self, grid: object) -> Any:
+            raise ModuleNotFoundError("a GPU needs triton: pip install 'aruntime[gpu]'")
+
+    def jit(function: Callable[..., Any] | None = None, **options: object) -> Any:
+        return _Missing() if function else lambda kernel: _Missing()

@@ -58,10 +58,11 @@ def penalize_triton(
 ) -> None:
     """As `penalize`, by the Triton kernel: one program a block of pairs."""
     pairs = row.shape[0]
+    _check.shape("logits", logits, tuple(logits.shape), torch.float32)
     for name, tensor in (("row", row), ("token", token), ("output_count", output_count), ("in_prompt", in_prompt)):
         _check.ints(name, tensor, pairs)
     for name, tensor in (("presence", presence), ("frequency", frequency), ("repetition", repetition)):
-        _check.shape(name, tensor, (logits.shape[0],))
+        _check.shape(name, tensor, (logits.shape[0],), torch.float32)
     _penalize_kernel[(triton.cdiv(pairs, _BLOCK),)](
         logits,
         row,
@@ -72,6 +73,7 @@ def penalize_triton(
         frequency,
         repetition,
         logits.stride(0),
+        *logits.shape,
         pairs,
         BLOCK=_BLOCK,
         num_warps=4,
@@ -82,11 +84,22 @@ def penalize_triton(
 def ban_triton(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor) -> None:
     """As `ban`, by the Triton kernel."""
     pairs = row.shape[0]
+    _check.shape("logits", logits, tuple(logits.shape), torch.float32)
     _check.ints("row", row, pairs)
     _check.ints("token", token, pairs)
     _ban_kernel[(triton.cdiv(pairs, _BLOCK),)](
-        logits, row, token, logits.stride(0), pairs, BLOCK=_BLOCK, num_warps=4, **OPTIONS
+        logits, row, token, logits.stride(0), *logits.shape, pairs, BLOCK=_BLOCK, num_warps=4, **OPTIONS
     )
+
+
+@jit
+def _place(row, token, stride, rows, vocab, pair, pairs):
+    """The row of each pair, where its logit lies, and whether it is one: what names no logit is not touched."""
+    at = tl.load(row + pair, mask=pair < pairs, other=-1)
+    column = tl.load(token + pair, mask=pair < pairs, other=-1)
+    inside = (at >= 0) & (at < rows) & (column >= 0) & (column < vocab)
+    at = tl.where(inside, at, 0)
+    return at, at.to(tl.int64) * stride + column, inside
 
 
 @jit
@@ -100,13 +113,14 @@ def _penalize_kernel(
     frequency,
     repetition,
     stride,
+    rows,
+    vocab,
     pairs,
     BLOCK: tl.constexpr,
 ):
     pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = pair < pairs
-    at = tl.load(row + pair, mask=inside, other=0)
-    place = logits + at.to(tl.int64) * stride + tl.load(token + pair, mask=inside, other=0)
+    at, place, inside = _place(row, token, stride, rows, vocab, pair, pairs)
+    place = logits + place
     count = tl.load(output_count + pair, mask=inside, other=0)
     seen = (count > 0) | (tl.load(in_prompt + pair, mask=inside, other=0) != 0)
     value = tl.load(place, mask=inside, other=0.0)
@@ -118,11 +132,10 @@ def _penalize_kernel(
 
 
 @jit
-def _ban_kernel(logits, row, token, stride, pairs, BLOCK: tl.constexpr):
+def _ban_kernel(logits, row, token, stride, rows, vocab, pairs, BLOCK: tl.constexpr):
     pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = pair < pairs
-    at = tl.load(row + pair, mask=inside, other=0).to(tl.int64)
-    tl.store(logits + at * stride + tl.load(token + pair, mask=inside, other=0), float("-inf"), mask=inside)
+    _, place, inside = _place(row, token, stride, rows, vocab, pair, pairs)
+    tl.store(logits + place, float("-inf"), mask=inside)
 
 
 def penalize_reference(

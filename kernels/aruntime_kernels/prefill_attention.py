@@ -4,19 +4,20 @@
     and sees positions p <= its own, and p > its own - window when there is a window
 
 Shapes: T queries of S sequences, Hq query heads, Hkv kv heads, D head size, N cache rows, M blocks a table.
-Arithmetic: 4 * Hq * D * (pairs seen); bytes: keys and values once for each tile of TILE_QUERIES queries and query head.
-Keys are taken in tiles from the first position on, so a query's bits depend on its own position only. Source: Dao,
-"FlashAttention-2", 2023; tiles of queries are found by bisection as in vLLM's unified attention.
+Arithmetic: 4 * Hq * D * (pairs seen); bytes: keys and values once for each tile of queries and kv head.
+
+A program takes the queries of one tile with all the heads that share a kv head: the rows of one matrix product. Keys
+come in tiles from the first position on, and a tile that a query does not see leaves its sums as they are: so a query's
+bits depend on its own position only, not on where its prompt was cut. Only tiles on the diagonal are masked, or all of
+them under a window. They equal decode_attention's to rounding, not to the bit: that one merges chunks.
+Source: Dao, "FlashAttention-2", 2023; tiles of queries are found by bisection as in vLLM's unified attention.
 """
 
 import torch
 
 from aruntime_kernels import _check, cpu
+from aruntime_kernels._attention import LOG2E, fold
 from aruntime_kernels._triton import OPTIONS, jit, tl, triton
-
-TILE_QUERIES = 64
-_TILE_KEYS = 64
-_LOG2E = 1.4426950408889634
 
 
 def prefill_attention(
@@ -35,7 +36,8 @@ def prefill_attention(
     """Write softmax(scale * query . keys) . values of each query to `out` ([T, Hq, D], as `query`).
 
     `key_cache`, `value_cache`: [N, Hkv, D]. int32: `block_tables` [S, M]; `query_start` [S + 1], where each sequence's
-    queries begin; `context_len` [S], its positions in the cache, this step's included.
+    queries begin, from 0 on; `context_len` [S], its positions in the cache, this step's included.
+    ValueError names the tensor whose shape or type is wrong.
     """
     operation = prefill_attention_triton if query.is_cuda else cpu.prefill_attention
     operation(
@@ -65,15 +67,18 @@ def prefill_attention_triton(
     block_tokens: int,
     window: int = 0,
 ) -> None:
-    """As `prefill_attention`, by the Triton kernel: a program for each tile of queries and query head."""
+    """As `prefill_attention`, by the Triton kernel: a program for each tile of queries and kv head."""
+    _check.attention(query, key_cache, value_cache, out, scale=scale, block_tokens=block_tokens, window=window)
     tokens, heads, size = query.shape
-    sequences = block_tables.shape[0]
-    _check.shape("out", out, (tokens, heads, size))
-    _check.shape("value_cache", value_cache, tuple(key_cache.shape))
+    kv_heads, sequences = key_cache.shape[1], block_tables.shape[0]
     _check.ints("block_tables", block_tables, sequences, block_tables.shape[1])
     _check.ints("query_start", query_start, sequences + 1)
     _check.ints("context_len", context_len, sequences)
-    _prefill_kernel[(tokens // TILE_QUERIES + sequences, heads)](
+    group = heads // kv_heads
+    rows, tile = _tile(size, query.dtype)
+    rows = max(rows, triton.next_power_of_2(group))
+    queries = rows // group
+    _prefill_kernel[(tokens // queries + sequences, kv_heads)](
         query,
         key_cache,
         value_cache,
@@ -81,28 +86,40 @@ def prefill_attention_triton(
         query_start,
         context_len,
         out,
-        scale * _LOG2E,
+        scale * LOG2E,
         sequences,
+        block_tables.shape[1],
         query.stride(0),
         query.stride(1),
         out.stride(0),
         out.stride(1),
         block_tables.stride(0),
-        KV_HEADS=key_cache.shape[1],
-        GROUP=heads // key_cache.shape[1],
-        BLOCK_TOKENS=block_tokens,
-        QUERIES=TILE_QUERIES,
-        TILE=_TILE_KEYS,
+        KV_HEADS=kv_heads,
+        GROUP=group,
+        ROWS=rows,
+        QUERIES=queries,
+        TILE=tile,
         SIZE=size,
         BLOCK_SIZE=triton.next_power_of_2(size),
+        BLOCK_TOKENS=block_tokens,
         WINDOW=window,
-        num_warps=4 if size <= 64 else 8,
-        num_stages=3,  # two spill on sm_100
+        num_warps=8,
+        num_stages=2,
         **OPTIONS,
     )
 
 
-@jit
+def _tile(size: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Rows (queries times heads of a group) and positions of a tile: what registers hold on every target."""
+    padded = triton.next_power_of_2(size)
+    if padded >= 256:
+        return 64, 16
+    if padded != size or dtype.itemsize > 2:
+        return 64, 32  # masks take registers, and so do wider elements
+    return (128, 64) if size == 128 else (128, 32)
+
+
+@jit(do_not_specialize=["sequences", "width"])  # a prompt alone must run the code of several
 def _prefill_kernel(
     query,
     key_cache,
@@ -113,6 +130,7 @@ def _prefill_kernel(
     out,
     scale,
     sequences,
+    width,
     query_stride,
     query_head_stride,
     out_stride,
@@ -120,15 +138,16 @@ def _prefill_kernel(
     table_stride,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
     QUERIES: tl.constexpr,
     TILE: tl.constexpr,
     SIZE: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
     WINDOW: tl.constexpr,
 ):
-    program = tl.program_id(0)
-    head = tl.program_id(1).to(tl.int64)
+    program = tl.num_programs(0) - 1 - tl.program_id(0)  # the last tiles see most, so they go first
+    kv_head = tl.program_id(1).to(tl.int64)
     # Sequence s has the programs from query_start[s] // QUERIES + s on: at least as many as it has tiles.
     low = program * 0
     high = low + sequences
@@ -144,44 +163,75 @@ def _prefill_kernel(
     offset = (program - (begin // QUERIES + low)) * QUERIES
     if offset >= queries:
         return
-    context = tl.load(context_len + sequence)
-    member = offset + tl.arange(0, QUERIES)
+    # A context longer than its table would read past the table's end.
+    context = tl.minimum(tl.load(context_len + sequence), width * BLOCK_TOKENS)
+    member = tl.arange(0, ROWS)
+    mine = offset + member // GROUP
+    head = kv_head * GROUP + member % GROUP
     column = tl.arange(0, BLOCK_SIZE)
-    standing = context - queries + member  # each query's position
-    real = (member < queries)[:, None] & (column < SIZE)[None, :]
-    token = (begin + member).to(tl.int64)
-    from_query = query + token[:, None] * query_stride + head * query_head_stride + column[None, :]
+    real = ((member < QUERIES * GROUP) & (mine < queries))[:, None] & (column < SIZE)[None, :]
+    token = (begin + mine).to(tl.int64)
+    from_query = query + token[:, None] * query_stride + head[:, None] * query_head_stride + column[None, :]
     q = tl.load(from_query, mask=real, other=0.0)
-    top = tl.full([QUERIES], float("-inf"), tl.float32)
-    total = tl.zeros([QUERIES], tl.float32)
-    acc = tl.zeros([QUERIES, BLOCK_SIZE], tl.float32)
-    end = tl.minimum(context - queries + offset + QUERIES, context)
-    first = 0
+    top = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    acc = tl.zeros([ROWS, BLOCK_SIZE], tl.float32)
+    earliest = context - queries + offset  # the position of the tile's first query
+    standing = (context - queries + mine)[:, None]
+    table = block_tables + sequence * table_stride
+    end = tl.minimum(earliest + QUERIES, context)
+    whole = (earliest + 1) // TILE * TILE  # up to here every query of the tile sees every position
     if WINDOW > 0:
-        first = tl.maximum(context - queries + offset - WINDOW + 1, 0) // TILE * TILE
-    for tile in range(first, end, TILE):
+        whole = tl.maximum(earliest - WINDOW + 1, 0) // TILE * TILE
+    else:
+        for tile in range(0, whole, TILE):
+            position = tile + tl.arange(0, TILE)
+            top, total, acc = fold(
+                q,
+                key_cache,
+                value_cache,
+                table,
+                position,
+                end - 1,
+                kv_head,
+                True,
+                scale,
+                top,
+                total,
+                acc,
+                KV_HEADS,
+                BLOCK_TOKENS,
+                SIZE,
+                BLOCK_SIZE,
+                False,
+            )
+    for tile in range(whole, end, TILE):
         position = tile + tl.arange(0, TILE)
-        known = position < end
-        block = tl.load(block_tables + sequence * table_stride + position // BLOCK_TOKENS, mask=known, other=0)
-        # int64 before the multiply: row * stride passes 2**31 in large caches.
-        place = (block.to(tl.int64) * BLOCK_TOKENS + position % BLOCK_TOKENS) * (KV_HEADS * SIZE) + head // GROUP * SIZE
-        inside = known[:, None] & (column < SIZE)[None, :]
-        k = tl.load(key_cache + place[:, None] + column[None, :], mask=inside, other=0.0)
-        v = tl.load(value_cache + place[:, None] + column[None, :], mask=inside, other=0.0)
-        seen = position[None, :] <= standing[:, None]
+        seen = position[None, :] <= standing
         if WINDOW > 0:
-            seen = seen & (position[None, :] > standing[:, None] - WINDOW)
-        score = tl.dot(q, tl.trans(k).to(q.dtype)) * scale
-        score = tl.where(seen, score, float("-inf"))
-        higher = tl.maximum(top, tl.max(score, 1))
-        safe = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet
-        weight = tl.exp2(score - safe[:, None])
-        shrink = tl.exp2(top - safe)
-        total = total * shrink + tl.sum(weight, 1)
-        acc = acc * shrink[:, None] + tl.dot(weight.to(v.dtype), v)
-        top = higher
-    to = out + token[:, None] * out_stride + head * out_head_stride + column[None, :]
-    tl.store(to, (acc / total[:, None]).to(out.dtype.element_ty), mask=real)
+            seen = seen & (position[None, :] > standing - WINDOW)
+        top, total, acc = fold(
+            q,
+            key_cache,
+            value_cache,
+            table,
+            position,
+            end - 1,
+            kv_head,
+            seen,
+            scale,
+            top,
+            total,
+            acc,
+            KV_HEADS,
+            BLOCK_TOKENS,
+            SIZE,
+            BLOCK_SIZE,
+            True,
+        )
+    to = out + token[:, None] * out_stride + head[:, None] * out_head_stride + column[None, :]
+    value = acc / tl.where(total > 0, total, 1.0)[:, None]
+    tl.store(to, value.to(out.dtype.element_ty), mask=real)
 
 
 def prefill_attention_reference(

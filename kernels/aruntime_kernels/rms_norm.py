@@ -24,7 +24,8 @@ def rms_norm(
 ) -> None:
     """Normalise the rows of `x` ([T, N] or [T, H, D]) into `out`, which may be `x`. `weight` is [N] or [D].
 
-    `residual` ([T, N], changed in place) takes `x` in first, and its sum is what is normalised.
+    `residual` ([T, N] of `x`'s type, changed in place; not with [T, H, D]) takes `x` in first, and that sum, as it is
+    stored, is what is normalised. ValueError names the tensor whose shape or type is wrong.
     """
     if x.is_cuda:
         rms_norm_triton(x, weight, out, eps=eps, residual=residual)
@@ -41,10 +42,12 @@ def rms_norm_triton(
     residual: torch.Tensor | None = None,
 ) -> None:
     """As `rms_norm`, by the Triton kernel: one program a row."""
-    _check.shape("out", out, tuple(x.shape))
+    _check.shape("x", x, tuple(x.shape))
+    _check.shape("out", out, tuple(x.shape), x.dtype)
     _check.shape("weight", weight, (x.shape[-1],))
     if residual is not None:
-        _check.shape("residual", residual, tuple(x.shape))
+        _check.shape("residual", residual, (x.shape[0], x.shape[-1]), x.dtype)
+        _check.shape("x", x, tuple(residual.shape))
     heads = x.shape[1] if x.dim() == 3 else 1
     size = x.shape[-1]
     block = triton.next_power_of_2(size)

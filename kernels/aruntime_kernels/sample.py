@@ -10,7 +10,7 @@ Mass is exp((x - max) / temperature). Temperature 0 is greedy and takes no filte
 The draw, all in float32 but for the integers: token `id` has the word w = Philox4x32-10(key, counter)[id % 4], with
 key = (seed's low, high 32 bits) and counter = (id // 4, 0, position, 0) (Salmon et al., 2011). Then
 
-    v = min(max(float(w >> 1), 0.5) * 2**-31, 1 - 2**-24)           uniform in (0, 1); 31 bits fit a signed integer
+    v = min(max(float(w >> 1), 0.5) * 2**-31, 1 - 2**-24)           uniform in (0, 1); 31 bits convert as a signed int
     e = v * (1 + v * (1/2 + v * 1/3)) if v < 2**-6 else -log(1 - v) an exponential variable, -log(1 - v)
 
 The winner has the smallest e / mass, and over a large vocabulary that e is tiny: so it keeps all 31 bits near 0, where
@@ -19,11 +19,10 @@ So a request's tokens depend on its seed and on the token's place in its output,
 step, and are the same on a CPU and a GPU but for the last bit of a logarithm.
 
 Shapes: R rows of V logits. Bytes: 4 * R * V for each look at a row: 1 greedy or unfiltered, 1 more for a
-log-probability or any filter, 4 for top-k, 2 for top-p. No sort: the k-th largest comes from a radix search of 4
-digits over the order of float32. Top-p searches for nothing: the winner over more than is kept, if it is kept itself,
-is the winner over the kept; if it is not, neither is anything at or below it, and the race is run again above it. Each
-time removes a uniform share of the mass, so 1 + log(1 / top_p) times are expected (dual-pivot rejection in FlashInfer
-is a cousin).
+log-probability or any filter, 4 for top-k, 2 for top-p. No sort: the k-th largest comes from a radix search of 4 digits
+over the order of float32. Top-p searches for nothing: the winner over more than is kept, if it is kept itself, is the
+winner over the kept; if not, neither is anything at or below it, and the race is run again above it. Each time removes
+a uniform share of the mass, so 1 + log(1 / top_p) times are expected (dual-pivot rejection in FlashInfer is a cousin).
 """
 
 import math
@@ -52,7 +51,7 @@ def sample(
 
     [R] each: `temperature`, `top_p`, `min_p` float32; `top_k` int32, 0 for all; `seed` int64, the bits of an unsigned
     one; `position` int32, the token's place in the request's output. `logprob` ([R] float32) gets the logarithm of the
-    token's probability under the logits as they are.
+    token's probability under the logits as they are. ValueError names the tensor whose shape or type is wrong.
     """
     operation = sample_triton if logits.is_cuda else cpu.sample
     operation(
@@ -82,11 +81,14 @@ def sample_triton(
 ) -> None:
     """As `sample`, by the Triton kernel: one program a row."""
     rows, vocab = logits.shape
-    _check.shape("logits", logits, (rows, vocab))
+    _check.shape("logits", logits, (rows, vocab), torch.float32)
     for name, tensor in (("out", out), ("top_k", top_k), ("position", position)):
         _check.ints(name, tensor, rows)
-    for name, tensor in (("temperature", temperature), ("top_p", top_p), ("min_p", min_p), ("seed", seed)):
-        _check.shape(name, tensor, (rows,))
+    for name, tensor in (("temperature", temperature), ("top_p", top_p), ("min_p", min_p)):
+        _check.shape(name, tensor, (rows,), torch.float32)
+    _check.shape("seed", seed, (rows,), torch.int64)
+    if logprob is not None:
+        _check.shape("logprob", logprob, (rows,), torch.float32)
     _sample_kernel[(rows,)](
         logits,
         out,
@@ -251,7 +253,8 @@ def _sample_kernel(
         chosen = _race(row, vocab, nothing, nothing, heat, 0, 0, BLOCK, False)
     tl.store(out + index, chosen)
     if LOGPROB:
-        tl.store(logprob + index, _logits(row, chosen, vocab) - peak - tl.log(total))
+        # The sum holds exp(0) of the largest; only a row of nothing has less.
+        tl.store(logprob + index, _logits(row, chosen, vocab) - peak - tl.log(tl.maximum(total, 1.0)))
 
 
 def philox_reference(key: int, counter: torch.Tensor) -> torch.Tensor:
@@ -317,7 +320,11 @@ def exponential_reference(vocab: int, seed: int, position: int) -> torch.Tensor:
     """The variable e of each token of a vocabulary: [V] float32."""
     ids = torch.arange(vocab)
     counter = torch.stack((ids // 4, ids * 0, ids * 0 + position, ids * 0), -1)
-    word = philox_reference(seed, counter).gather(-1, (ids % 4)[:, None])[:, 0]
+    return exponential_of(philox_reference(seed, counter).gather(-1, (ids % 4)[:, None])[:, 0])
+
+
+def exponential_of(word: torch.Tensor) -> torch.Tensor:
+    """The variable e that a 32-bit word (in int64) stands for."""
     uniform = ((word >> 1).float().clamp(min=0.5) * 2.0**-31).clamp(max=1 - 2.0**-24)
     near_zero = uniform * (1 + uniform * (1 / 2 + uniform * (1 / 3)))
     return torch.where(uniform < 2.0**-6, near_zero, -torch.log(1 - uniform))

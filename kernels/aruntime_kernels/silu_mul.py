@@ -16,7 +16,10 @@ _BLOCK = 1024
 
 
 def silu_mul(gate_up: torch.Tensor, out: torch.Tensor) -> None:
-    """Write silu(`gate_up`[:, :I]) * `gate_up`[:, I:] ([T, 2I]) to `out` ([T, I])."""
+    """Write silu(`gate_up`[:, :I]) * `gate_up`[:, I:] ([T, 2I]) to `out` ([T, I]).
+
+    ValueError names the tensor whose shape or type is wrong.
+    """
     if gate_up.is_cuda:
         silu_mul_triton(gate_up, out)
     else:
@@ -27,7 +30,7 @@ def silu_mul_triton(gate_up: torch.Tensor, out: torch.Tensor) -> None:
     """As `silu_mul`, by the Triton kernel: one program a row and block of columns."""
     rows, size = out.shape
     _check.shape("gate_up", gate_up, (rows, 2 * size))
-    _check.shape("out", out, (rows, size))
+    _check.shape("out", out, (rows, size), gate_up.dtype)
     _silu_mul_kernel[(rows, triton.cdiv(size, _BLOCK))](
         gate_up, out, gate_up.stride(0), out.stride(0), size, BLOCK=_BLOCK, num_warps=4, **OPTIONS
     )

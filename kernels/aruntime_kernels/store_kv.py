@@ -23,7 +23,8 @@ def store_kv(
 ) -> None:
     """Copy `key[t]`, `value[t]` ([T, H, D]) to row `slot_mapping[t]` ([T] int32) of the caches ([N, H, D], in place).
 
-    Rows with PAD_SLOT are skipped; two tokens must not share a slot. ValueError names the tensor whose shape is wrong.
+    Rows with PAD_SLOT are skipped; two tokens must not share a slot. ValueError names the tensor whose shape or type is
+    wrong. A GPU cannot raise for a slot past the cache: it writes nothing there.
     """
     if key.is_cuda:
         store_kv_triton(key, value, key_cache, value_cache, slot_mapping)
@@ -40,9 +41,10 @@ def store_kv_triton(
 ) -> None:
     """As `store_kv`, by the Triton kernel: one program a token."""
     tokens, heads, size = key.shape
-    _check.shape("value", value, (tokens, heads, size))
+    _check.shape("key", key, (tokens, heads, size))
+    _check.shape("value", value, (tokens, heads, size), key.dtype)
     _check.shape("key_cache", key_cache, (key_cache.shape[0], heads, size))
-    _check.shape("value_cache", value_cache, tuple(key_cache.shape))
+    _check.cache(key_cache, value_cache, size)
     _check.ints("slot_mapping", slot_mapping, tokens)
     _store_kv_kernel[(tokens,)](
         key,
@@ -54,6 +56,7 @@ def store_kv_triton(
         key.stride(1),
         value.stride(0),
         value.stride(1),
+        key_cache.shape[0],
         HEADS=heads,
         SIZE=size,
         BLOCK=triton.next_power_of_2(heads * size),
@@ -73,6 +76,7 @@ def _store_kv_kernel(
     key_head_stride,
     value_stride,
     value_head_stride,
+    slots,
     HEADS: tl.constexpr,
     SIZE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -81,7 +85,7 @@ def _store_kv_kernel(
     # int64 before the multiply: slot * stride passes 2**31 in caches over 2 Gi elements.
     slot = tl.load(slot_mapping + token).to(tl.int64)
     element = tl.arange(0, BLOCK)
-    inside = (element < HEADS * SIZE) & (slot >= 0)
+    inside = (element < HEADS * SIZE) & (slot >= 0) & (slot < slots)
     head, column = element // SIZE, element % SIZE
     to = slot * (HEADS * SIZE) + element
     from_key = tl.load(key + token * key_stride + head * key_head_stride + column, mask=inside)

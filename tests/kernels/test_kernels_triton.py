@@ -1,20 +1,8 @@
-"""Every Triton kernel against its reference: in the interpreter without a GPU, compiled on one.
-
-The interpreter is wrong in silence on bfloat16 (its dot multiplies raw bits), so float32 and float16 are used there.
-Outputs start as NaN, lengths lie off the powers of two, rows are strided as in the fused projection.
-"""
-
-import os
-from collections.abc import Callable
+"""Every Triton kernel against its reference: in the interpreter without a GPU, compiled on one."""
 
 import pytest
 import torch
-from aruntime_kernels.decode_attention import (
-    CHUNK,
-    decode_attention_reference,
-    decode_attention_triton,
-    decode_workspace,
-)
+from aruntime_kernels.decode_attention import CHUNK, decode_attention_reference
 from aruntime_kernels.logits import ban_reference, ban_triton, penalize_reference, penalize_triton
 from aruntime_kernels.prefill_attention import prefill_attention_reference, prefill_attention_triton
 from aruntime_kernels.rms_norm import rms_norm_reference, rms_norm_triton
@@ -22,32 +10,12 @@ from aruntime_kernels.rotary import rotary_reference, rotary_triton
 from aruntime_kernels.sample import sample_reference, sample_triton
 from aruntime_kernels.silu_mul import silu_mul_reference, silu_mul_triton
 from aruntime_kernels.store_kv import PAD_SLOT, store_kv_reference, store_kv_triton
-
-DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-DTYPES = [torch.float32, torch.float16] if DEVICE == "cpu" else [torch.float32, torch.float16, torch.bfloat16]
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+from kernels_house import DEVICE, DTYPES, Paged, close, draws, ints, nan, normal
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(7)
-
-
-def normal(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.randn(*shape, device=DEVICE).to(dtype)
-
-
-def nan(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.full(shape, float("nan"), dtype=dtype, device=DEVICE)
-
-
-def ints(*values: int) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int32, device=DEVICE)
-
-
-def close(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype = torch.float32) -> None:
-    bound = TOLERANCE[dtype] if DEVICE == "cpu" or dtype is not torch.float32 else 2e-3  # tf32 products
-    torch.testing.assert_close(got, want, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -107,29 +75,6 @@ def test_store_kv_writes_its_rows_and_no_other(dtype: torch.dtype) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
-class Paged:
-    """A cache of scattered blocks that holds the given contexts."""
-
-    def __init__(self, contexts: list[int], kv_heads: int, size: int, dtype: torch.dtype, block_tokens: int = 16) -> None:
-        widest = max(-(-c // block_tokens) for c in contexts)
-        blocks = torch.randperm(widest * len(contexts) + 3, device=DEVICE).to(torch.int32)
-        self.tables = blocks[: widest * len(contexts)].view(len(contexts), widest).contiguous()
-        self.context = ints(*contexts)
-        self.key = normal(len(blocks) * block_tokens, kv_heads, size, dtype=dtype)
-        self.value = normal(len(blocks) * block_tokens, kv_heads, size, dtype=dtype)
-        self.options = {"scale": size**-0.5, "block_tokens": block_tokens}
-
-    def decode(self, query: torch.Tensor, window: int = 0, rows: slice = slice(None)) -> torch.Tensor:
-        out = nan(*query.shape, dtype=query.dtype)
-        heads, size = query.shape[1:]
-        partial = decode_workspace(len(query), heads, size, self.tables.shape[1] * 16 + CHUNK, DEVICE)
-        tables = self.tables[rows].contiguous()
-        decode_attention_triton(
-            query, self.key, self.value, tables, self.context[rows], out, window=window, partial=partial, **self.options
-        )
-        return out
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "kv_heads", "size"), [(4, 4, 64), (6, 2, 48), (5, 1, 80)])
 @pytest.mark.parametrize("window", [0, 100])
@@ -176,12 +121,17 @@ def test_a_chunk_of_prefill_attention_has_the_bits_of_the_whole_prompt() -> None
     query = normal(150, 2, 32)
     whole, parts = nan(150, 2, 32), nan(150, 2, 32)
     tables = paged.tables
-    prefill_attention_triton(
-        query, paged.key, paged.value, tables, ints(0, 150), ints(150), whole, **paged.options
-    )
+    prefill_attention_triton(query, paged.key, paged.value, tables, ints(0, 150), ints(150), whole, **paged.options)
     for begin, end in ((0, 37), (37, 101), (101, 150)):
         prefill_attention_triton(
-            query[begin:end], paged.key, paged.value, tables, ints(0, end - begin), ints(end), parts[begin:end], **paged.options
+            query[begin:end],
+            paged.key,
+            paged.value,
+            tables,
+            ints(0, end - begin),
+            ints(end),
+            parts[begin:end],
+            **paged.options,
         )
     assert torch.equal(whole, parts)
 
@@ -197,25 +147,6 @@ def test_penalties_and_bans_are_their_references() -> None:
     ban_triton(got, ints(1, 2), ints(0, 149))
     ban_reference(want, ints(1, 2), ints(0, 149))
     close(got, want)
-
-
-def draws(
-    operation: Callable[..., None], logits: torch.Tensor, seeds: list[int], positions: list[int], **filters: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = len(logits)
-    out, logprob = ints(*[-1] * rows), nan(rows)
-    operation(
-        logits,
-        out,
-        temperature=torch.full((rows,), filters.get("temperature", 1.0), device=DEVICE),
-        top_k=ints(*[int(filters.get("top_k", 0))] * rows),
-        top_p=torch.full((rows,), filters.get("top_p", 1.0), device=DEVICE),
-        min_p=torch.full((rows,), filters.get("min_p", 0.0), device=DEVICE),
-        seed=torch.tensor(seeds, dtype=torch.int64, device=DEVICE),
-        position=ints(*positions),
-        logprob=logprob,
-    )
-    return out, logprob
 
 
 @pytest.mark.parametrize(
@@ -250,10 +181,3 @@ def test_a_draw_depends_on_seed_and_position_and_not_on_its_row() -> None:
 def test_greedy_takes_the_lowest_id_of_equals(top_k: int) -> None:
     logits = torch.zeros(1, 50, device=DEVICE)
     assert draws(sample_triton, logits, [1], [0], temperature=0.0, top_k=top_k)[0].item() == 0
-
-
-def test_a_wrong_shape_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"weight: want \[8\], got \[9\]"):
-        rms_norm_triton(normal(2, 8), normal(9), nan(2, 8), eps=1e-5)
-    with pytest.raises(ValueError, match="slot_mapping: want int32"):
-        store_kv_triton(normal(1, 1, 4), normal(1, 1, 4), nan(4, 1, 4), nan(4, 1, 4), ints(0).long())
