@@ -108,6 +108,22 @@ def test_a_link_is_refused_even_to_the_same_bytes(published: ModelVersion, tmp_p
         Repository(tmp_path / "repository").open("demo", 1)
 
 
+def test_a_linked_folder_and_folders_without_end_are_refused(published: ModelVersion, tmp_path: Path) -> None:
+    (published.folder / "golden").rename(tmp_path / "golden")
+    (published.folder / "golden").symlink_to(tmp_path / "golden")
+    assert refusal(published) == "golden is a link or no plain file"
+    (published.folder / "golden").unlink()
+    (published.folder / "/".join("d" * 9)).mkdir(parents=True)
+    assert refusal(published) == "folders more than 8 deep"
+
+
+def test_a_linked_model_toml_is_refused(published: ModelVersion, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.toml").write_text("")
+    (published.folder.parent / "model.toml").symlink_to(tmp_path / "elsewhere.toml")
+    with pytest.raises(VersionRefused, match=r"model.toml is a link"):
+        Repository(tmp_path / "repository").open("demo", 1)
+
+
 def test_a_linked_version_or_model_is_refused(published: ModelVersion, tmp_path: Path) -> None:
     home = Repository(tmp_path / "repository")
     (published.folder.parent / "2").symlink_to(published.folder)

@@ -24,6 +24,7 @@ from aruntime.control.repository import publish
 from aruntime.control.supervisor import Settings, Supervisor
 from aruntime.queue.columns import Column
 from aruntime.queue.post import pair
+from aruntime.wire.control import Drained, Hello, Refused, encode
 
 Build = Callable[..., "House"]
 ENDLESS, SHORT = array("i", [9]), array("i", [1])
@@ -323,6 +324,64 @@ async def test_a_front_end_notices_that_its_supervisor_is_gone(house: House) -> 
         await asyncio.wait_for(joining, 5)
     assert agent.view.health().dependencies["supervisor"] == "gone"
     agent.leave()
+
+
+async def test_a_front_end_whose_supervisor_has_gone_serves_nothing_until_it_finds_another(
+    root: Path, build: Build
+) -> None:
+    house = build(root)
+    agent = await house.front_end()
+    ticket = submit(agent, ENDLESS)
+    house.supervisor.stop()
+    house.supervisor.stop()
+    await asyncio.wait_for(house.running, 10)
+    for guest in house.supervisor.guests:
+        guest.line.close()  # as the end of its process would
+    await asyncio.wait_for(agent.lost.wait(), 5)
+    with pytest.raises(ModelError):
+        await tokens_of(ticket)
+    assert agent.view.models() == []
+    other = build(root)
+    mine, theirs = pair()
+    other.supervisor.admit(mine, lambda: None)
+    await agent.join(theirs)
+    assert await agent.settled(10)
+    assert not agent.view.draining
+    assert await tokens_of(submit(agent, SHORT)) == [0, 1, 2]
+
+
+async def test_a_front_end_that_comes_during_a_drain_is_told(house: House) -> None:
+    agent = await house.front_end()
+    ticket = submit(agent, ENDLESS)
+    await anext(ticket)
+    house.supervisor.stop()
+    await until(lambda: agent.view.draining)
+    late = await house.front_end(settled=False)
+    await until(lambda: late.view.draining)
+    ticket.close()
+
+
+async def test_a_late_refusal_of_an_earlier_channel_fails_nothing(house: House) -> None:
+    agent = await house.front_end()
+    mine, theirs = pair()
+    house.supervisor.admit(mine, lambda: None)
+    theirs.send(encode(Hello(pid=1)), [0])
+    theirs.send(encode(Refused(replica=0, epoch=10_000, reason="of another life")))
+    theirs.send(encode(Drained()))
+    theirs.close()
+    await until(lambda: len(house.supervisor.guests) == 1)
+    assert agent.view.health().ready
+
+
+async def test_no_descriptor_of_a_dead_engine_is_left(house: House) -> None:
+    agent = await house.front_end()
+    await asyncio.sleep(0.05)  # what the joining held is closed
+    before = len(os.listdir("/proc/self/fd"))
+    for lives in (2, 3):
+        house.engines.started[-1].kill()
+        await until(lambda lives=lives: len(house.engines.started) == lives)
+        await until(lambda: agent.view.health().ready)
+    await until(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
 async def test_no_descriptor_is_left_behind(house: House) -> None:
