@@ -70,7 +70,7 @@ class OpenRequests:
 
 
 def server_config(certfile: str | None, keyfile: str | None) -> Config:
-    """Hypercorn's settings, where its own do not fit; the precedents stand in docs/limits.md."""
+    """Hypercorn's settings, where its own do not fit."""
     config = Config()
     config.loglevel = "WARNING"
     config.include_server_header = False

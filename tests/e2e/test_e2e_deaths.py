@@ -85,6 +85,8 @@ def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(repository: 
             streams.append(Stream(server.url, 3000))
             assert len(streams) < 30
         killed, other = at_rest
+        (engine,) = server.engines()
+        held = len(os.listdir(f"/proc/{engine}/fd"))
         os.kill(killed, signal.SIGKILL)
         until(lambda: len(server.front_ends()) == 2 and killed not in server.front_ends(), 30)
         assert other in server.front_ends()
@@ -96,6 +98,7 @@ def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(repository: 
         assert all(stream.last() == "[DONE]" for stream in whole)
         until(lambda: server.metric("aruntime_sequences_in_flight") == 0)
         until(lambda: server.metric("aruntime_blocks_free") == server.metric("aruntime_blocks"))
+        until(lambda: len(os.listdir(f"/proc/{engine}/fd")) == held)
         for _ in range(4):
             assert httpx.post(f"{server.url}/v1/completions", json=completion(3, stream=False)).status_code == 200
 
