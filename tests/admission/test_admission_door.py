@@ -1,7 +1,6 @@
 """The door over a real channel and table: the test plays the engine's end of the rings."""
 
 import asyncio
-import math
 import os
 import random
 import time
@@ -30,10 +29,13 @@ class Engine:
         self.channel = channel
         self.submitted: list[tuple[int, int]] = []  # (slot, generation) in the order of their coming
         self.cancelled: list[tuple[int, int]] = []
+        self.seeds: list[int] = []
 
     def read(self) -> None:
         while (message := self.channel.receive()) is not None:
             kind, slot, generation = message[:3]
+            if kind == "submit":
+                self.seeds.append(message[4]["seed"])
             (self.submitted if kind == "submit" else self.cancelled).append((slot, generation))
 
     def say(
@@ -246,7 +248,12 @@ async def test_cancels_that_find_the_ring_full_are_sent_later() -> None:
     house.door.close()
 
 
-async def test_seeds_differ_by_choice_and_follow_the_request(house: House) -> None:
-    sampling = Sampling(seed=41)
-    assert Ask("r", [array("i", [1])], 1, 0.0, n=3, sampling=sampling).choices == 3
-    assert Ask("r", [array("i", [1])], 1, 0.0).deadline_s == math.inf
+async def test_each_choice_of_a_prompt_has_the_next_seed(house: House) -> None:
+    house.admit(n=3, sampling=Sampling(seed=2**64 - 2))
+    assert house.engine.seeds == [2**64 - 2, 2**64 - 1, 0]
+
+
+async def test_requests_without_a_seed_get_seeds_of_their_own(house: House) -> None:
+    house.admit()
+    house.admit()
+    assert len(set(house.engine.seeds)) == 2
