@@ -68,10 +68,11 @@ class Door:
         return sum(route.in_flight_here for route in self._routes.values())
 
     def admit(self, route: Route, ask: Ask) -> Ticket:
-        """Let `ask` in, or say why not: Draining, DeadlineExceeded, Overloaded. Computes nothing, waits for nothing."""
+        """Let `ask` in, or say why not: Draining, InvalidRequest, DeadlineExceeded, Overloaded. Waits for nothing."""
         now_s = self._clock()
         if self.draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
+        route.check_size(ask)
         if ask.deadline_s <= now_s:
             raise DeadlineExceeded("the deadline passed before the request was admitted")
         ended = route.table.sum(Column.ENDED)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import Overloaded, ServingError
+from aruntime.base.errors import InvalidRequest, Overloaded, ServingError
 from aruntime.queue.channel import FrontEndChannel
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, submit_cells
 from aruntime.queue.table import Table
 
 
@@ -45,6 +45,7 @@ class Route:
         self._free = list(range(limits.in_flight_max - 1, -1, -1))
         self._generation = [0] * limits.in_flight_max
         self._holder: list[tuple[Ticket, int] | None] = [None] * limits.in_flight_max
+        self._cells_max = channel.submit_cells_free  # the whole ring: nothing was sent yet
         self._cancels: dict[int, int] = {}  # slot -> generation, while the submit ring is full
         self.on_owed: Callable[[], None] = lambda: None  # called when a cancel has to wait for room in the ring
 
@@ -57,6 +58,18 @@ class Route:
     def in_flight_here(self) -> int:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
+
+    def check_size(self, ask: Ask) -> None:
+        """InvalidRequest when the replica could not take `ask` even if it had nothing else to do."""
+        if ask.choices > self.limits.in_flight_max:
+            raise InvalidRequest(
+                f"{ask.choices} sequences in one request; this model takes at most {self.limits.in_flight_max}",
+                param="n",
+            )
+        cells = ask.n * sum(submit_cells(len(prompt)) for prompt in ask.prompts)
+        if cells > self._cells_max:
+            tokens = ask.n * sum(map(len, ask.prompts))
+            raise InvalidRequest(f"{tokens} prompt tokens over all choices are too many for one request", param="n")
 
     def submit(self, ask: Ask, seed: int) -> Ticket:
         """Send every sequence of `ask` to the engine, or none. Overloaded when the rings or slots are full."""

@@ -14,6 +14,7 @@ from aruntime.control.line import Line
 from aruntime.control.replica import DEPARTED_ROW, Replica
 from aruntime.queue.channel import create_channel
 from aruntime.queue.columns import COLUMNS, FRONT_ENDS_MAX, Column
+from aruntime.queue.records import submit_cells
 from aruntime.wire.control import (
     AttachFrontEnd,
     AttachReplica,
@@ -165,6 +166,6 @@ def _state(replica: Replica) -> ReplicaState:
 
 
 def _submit_cells(context_max: int) -> int:
-    """A ring for the largest chat request there can be: N_MAX choices of a full context, at 16 tokens a cell."""
-    largest = N_MAX * (5 + -(-context_max // 16))
+    """A ring for the largest chat request there can be: N_MAX choices of a full context."""
+    largest = N_MAX * submit_cells(context_max)
     return max(_SUBMIT_CELLS_MIN, 1 << (largest - 1).bit_length())

@@ -1,4 +1,4 @@
-"""The enumerations of csrc/queue/records.hpp, for Python. A test holds the two together."""
+"""The enumerations and sizes of csrc/queue/records.hpp, for Python. A test holds the two together."""
 
 from enum import IntEnum
 
@@ -23,3 +23,8 @@ class Priority(IntEnum):
     INTERACTIVE = 0
     STANDARD = 1
     BATCH = 2
+
+
+def submit_cells(prompt_tokens: int) -> int:
+    """Cells of the submit ring that a request with such a prompt takes."""
+    return 5 + -(-prompt_tokens // 16)

@@ -13,10 +13,10 @@ from aruntime.admission.ask import Ask, Sampling
 from aruntime.admission.door import Door
 from aruntime.admission.route import Route, RouteLimits
 from aruntime.admission.ticket import Output, Ticket
-from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloaded
+from aruntime.base.errors import DeadlineExceeded, Draining, InvalidRequest, ModelError, Overloaded
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
 from aruntime.queue.columns import COLUMNS, Column
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, submit_cells
 from aruntime.queue.table import Table, create_table
 
 FRONT_END = 3
@@ -132,23 +132,42 @@ async def test_sequences_of_other_front_ends_count(house: House) -> None:
 
 
 async def test_more_choices_than_room_submits_none(house: House) -> None:
+    house.admit()
     with pytest.raises(Overloaded):
+        house.admit(n=4)
+    assert len(house.engine.submitted) == 1
+    assert house.table.sum(Column.IN_FLIGHT) == 1
+
+
+async def test_what_could_never_be_taken_is_the_request_s_fault_and_not_overload(house: House) -> None:
+    with pytest.raises(InvalidRequest, match="5 sequences"):
         house.admit(n=5)
+    with pytest.raises(InvalidRequest, match="4800 prompt tokens"):
+        house.admit(n=3, prompts=[array("i", range(1600))])  # 3 * 105 cells, of 256
     assert house.engine.submitted == []
-    assert house.table.sum(Column.IN_FLIGHT) == 0
+
+
+async def test_a_request_takes_the_cells_that_are_counted_for_it(house: House) -> None:
+    before = house.route._channel.submit_cells_free
+    house.door.admit(house.route, Ask("r", [array("i", range(33))], 8, time.monotonic()))
+    assert before - house.route._channel.submit_cells_free == submit_cells(33) == 8
 
 
 async def test_a_submit_ring_without_room_is_overload_and_takes_back_what_was_sent() -> None:
     house = House(sequences_max=100, submit_cells=16)
     house.door.open()
+    prompt = array("i", range(40))  # 8 cells, of 16
+    house.door.admit(house.route, Ask("first", [prompt], 8, time.monotonic()))
     with pytest.raises(Overloaded):
-        house.admit(prompts=[array("i", range(40))] * 8)
+        house.door.admit(house.route, Ask("second", [prompt] * 2, 8, time.monotonic()))
     house.engine.read()
+    await asyncio.sleep(0.05)  # the cancel had to wait for room too
+    house.engine.read()
+    _first, second = house.engine.submitted
+    assert house.engine.cancelled == [second]
     for slot in house.engine.submitted:
         house.engine.say(*slot, -1, FinishReason.CANCELLED)
     await asyncio.sleep(0.05)
-    house.engine.read()
-    assert set(house.engine.cancelled) <= set(house.engine.submitted)
     assert house.table.sum(Column.IN_FLIGHT) == 0
     house.door.close()
 
