@@ -4,6 +4,7 @@ import math
 from array import array
 from dataclasses import dataclass, field
 
+from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.queue.records import Priority
 
 
@@ -40,7 +41,7 @@ class Ask:
     deadline_s: float = math.inf
     sampling: Sampling = field(default_factory=Sampling)
     priority: Priority = Priority.STANDARD
-    tenant: int = 0
+    tenant: Tenant = NOBODY
 
     @property
     def choices(self) -> int:

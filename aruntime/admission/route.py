@@ -18,12 +18,16 @@ from aruntime.queue.table import Table
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
-    """What the replica can take: sequences at once, sequences waiting, tokens of context, ids of vocabulary."""
+    """What the replica can take: sequences at once, sequences waiting, tokens of context, ids of vocabulary.
+
+    `ttft_s` is the objective that the queue is kept short for.
+    """
 
     sequences_max: int
     waiting_max: int
     context_max: int
     vocab: int
+    ttft_s: float = 2.0
 
     @property
     def in_flight_max(self) -> int:
@@ -130,7 +134,7 @@ class Route:
             prompt=ask.prompts[choice // ask.n],
             max_tokens=ask.max_tokens,
             min_tokens=sampling.min_tokens,
-            tenant=ask.tenant,
+            tenant=ask.tenant.index,
             priority=ask.priority,
             attempt=Ticket.attempt,
             stop_token_ids=sampling.stop_token_ids,

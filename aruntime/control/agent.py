@@ -126,6 +126,7 @@ class Agent:
             waiting_max=order.waiting_max,
             context_max=order.context_max,
             vocab=order.vocab,
+            ttft_s=order.ttft_s,
         )
         ring = FrontEndChannel(channel, engine_bell, order.epoch)
         route = Route(order.replica, self._front_end, ring, Table(table), limits)

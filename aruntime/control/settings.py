@@ -35,10 +35,20 @@ class Limits(_Settings):
     """Tokens of one block of the cache."""
 
 
+class Objectives(_Settings):
+    """What a model's users were promised. Admission keeps the queue as short, a step as small, as this needs."""
+
+    ttft_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    """From arrival to the first token: who would have to wait longer in the queue is refused at the door."""
+    itl_s: Annotated[float, Field(gt=0, le=60)] = 0.1
+    """Between two tokens: a step takes no more of a prompt than this allows."""
+
+
 class ModelSettings(_Settings):
     """`model.toml`: what holds for every version of a model."""
 
     limits: Limits = Limits()
+    objectives: Objectives = Objectives()
 
 
 class Provenance(_Settings):

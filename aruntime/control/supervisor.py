@@ -212,7 +212,7 @@ class Supervisor:
 
 def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
     """What the engine of replica `number` is told to load. VersionRefused when it was built for another device."""
-    limits, built = version.model.limits, version.settings
+    limits, objectives, built = version.model.limits, version.model.objectives, version.settings
     if settings.device not in ("auto", built.target) and built.target != "any":
         raise VersionRefused(f"it was built for {built.target}; this server runs on {settings.device}")
     return Load(
@@ -228,5 +228,7 @@ def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
         sequences_max=limits.sequences_max,
         step_tokens_max=limits.step_tokens_max,
         waiting_max=limits.waiting_max,
+        ttft_s=objectives.ttft_s,
+        itl_s=objectives.itl_s,
         threads=settings.threads,
     )

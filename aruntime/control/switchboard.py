@@ -148,6 +148,7 @@ class Switchboard:
                 block_tokens=order.block_tokens,
                 sequences_max=order.sequences_max,
                 waiting_max=order.waiting_max,
+                ttft_s=order.ttft_s,
             )
             front_end.line.send(message, (channel, engine.bell, engine.table_fd))
         finally:

@@ -94,7 +94,15 @@ cdef class Exchange:
                 self._scheduler.impl().submit(peer.front_end, self._message.head, self._message.prompt.data())
             elif received == Received.kCancel:
                 self._scheduler.impl().cancel(
-                    peer.front_end, self._message.cancel.slot, self._message.cancel.generation
+                    peer.front_end, self._message.about.slot, self._message.about.generation
+                )
+            elif received == Received.kPause:
+                self._scheduler.impl().pause(
+                    peer.front_end, self._message.about.slot, self._message.about.generation
+                )
+            elif received == Received.kResume:
+                self._scheduler.impl().resume(
+                    peer.front_end, self._message.about.slot, self._message.about.generation
                 )
 
     cdef void _deliver_to(self, Peer peer) noexcept nogil:

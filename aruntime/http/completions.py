@@ -102,6 +102,7 @@ def _ask(
         arrived_s=terms.arrived_s,
         deadline_s=terms.deadline_s,
         priority=terms.priority,
+        tenant=terms.tenant,
     )
     if ask.choices > limits.in_flight_max:
         raise InvalidRequest(f"n: this model takes at most {limits.in_flight_max} choices", param="n")

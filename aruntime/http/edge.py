@@ -11,6 +11,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aruntime.admission.tenants import NOBODY
 from aruntime.base.errors import InvalidRequest
 from aruntime.base.names import is_request_id
 from aruntime.http.errors import answer
@@ -31,7 +32,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope["state"] = {**scope.get("state", {}), "arrived_s": self._clock(), "request_id": request_id}
+        ours = {"arrived_s": self._clock(), "request_id": request_id, "tenant": NOBODY}
+        scope["state"] = {**scope.get("state", {}), **ours}
         started = False
 
         async def send_with_id(message: Message) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.records import Priority
@@ -21,13 +22,15 @@ class Terms:
     arrived_s: float
     deadline_s: float
     priority: Priority
+    tenant: Tenant
 
 
 def read_terms(request: Request, limits: HttpLimits) -> Terms:
     """The terms, from our headers. InvalidRequest names the header that is wrong."""
     state = request.scope["state"]
     arrived_s: float = state["arrived_s"]
-    return Terms(state["request_id"], arrived_s, arrived_s + _timeout_s(request, limits), _priority(request))
+    deadline_s = arrived_s + _timeout_s(request, limits)
+    return Terms(state["request_id"], arrived_s, deadline_s, _priority(request), state["tenant"])
 
 
 async def read_json(request: Request, limits: HttpLimits) -> bytes:

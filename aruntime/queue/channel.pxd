@@ -5,7 +5,7 @@ from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
 
-from aruntime.queue.records cimport CancelMessage, OutputRecord, SubmitHead
+from aruntime.queue.records cimport MessageKind, OutputRecord, SlotMessage, SubmitHead
 
 
 cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
@@ -16,11 +16,13 @@ cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
         kNothing
         kSubmit
         kCancel
+        kPause
+        kResume
         kRefused
 
     cppclass Message:
         SubmitHead head
-        CancelMessage cancel
+        SlotMessage about
         vector[int32_t] prompt
 
     cppclass EngineEnd:
@@ -36,7 +38,7 @@ cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
     cppclass FrontEndEnd:
         FrontEndEnd(int fd, int engine_bell, uint64_t epoch) except +
         cbool try_submit(SubmitHead&, const int32_t*) except +
-        cbool try_cancel(uint32_t slot, uint32_t generation)
+        cbool try_tell(MessageKind kind, uint32_t slot, uint32_t generation)
         uint32_t take(OutputRecord*, uint32_t)
         cbool prepare_sleep()
         void awake()

@@ -6,7 +6,7 @@ import os
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from aruntime.queue.records cimport FinishReason, OutputRecord, Priority, SubmitHead, kRequestIdBytes, kStopTokensMax
+from aruntime.queue.records cimport FinishReason, MessageKind, OutputRecord, Priority, SubmitHead, kRequestIdBytes, kStopTokensMax
 
 
 def create_channel(uint64_t epoch, uint32_t submit_cells=16384, uint32_t output_records=16384):
@@ -84,7 +84,15 @@ cdef class FrontEndChannel:
 
     def try_cancel(self, uint32_t slot, uint32_t generation):
         """Ask for the end of a sequence. False when the ring has no room now."""
-        return self.end().try_cancel(slot, generation)
+        return self.end().try_tell(MessageKind.kCancel, slot, generation)
+
+    def try_pause(self, uint32_t slot, uint32_t generation):
+        """Ask that a sequence compute nothing until it is resumed. False when the ring has no room now."""
+        return self.end().try_tell(MessageKind.kPause, slot, generation)
+
+    def try_resume(self, uint32_t slot, uint32_t generation):
+        """Let a paused sequence go on. False when the ring has no room now."""
+        return self.end().try_tell(MessageKind.kResume, slot, generation)
 
     def take(self, uint32_t limit=4096):
         """Up to `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob)."""
@@ -124,16 +132,16 @@ cdef class EngineChannel:
     def receive(self):
         """The next message, or None.
 
-        ("submit", slot, generation, prompt, head) with the head's other numbers in a dict, ("cancel", slot, generation),
-        or ("refused",) when what was there was malformed and dropped.
+        ("submit", slot, generation, prompt, head) with the head's other numbers in a dict; ("cancel", slot, generation),
+        and so for "pause" and "resume"; or ("refused",) when what was there was malformed and dropped.
         """
         cdef Received received = self.end().receive(self._message)
         if received == Received.kNothing:
             return None
         if received == Received.kRefused:
             return ("refused",)
-        if received == Received.kCancel:
-            return ("cancel", self._message.cancel.slot, self._message.cancel.generation)
+        if received != Received.kSubmit:
+            return (_ABOUT[<int> received], self._message.about.slot, self._message.about.generation)
         return ("submit", self._message.head.slot, self._message.head.generation, list(self._message.prompt),
                 _head_as_dict(self._message.head))
 
@@ -168,6 +176,9 @@ cdef class EngineChannel:
     def refused(self):
         """Malformed messages so far."""
         return self.end().refused()
+
+
+_ABOUT = {<int> Received.kCancel: "cancel", <int> Received.kPause: "pause", <int> Received.kResume: "resume"}
 
 
 cdef tuple _as_tuple(const OutputRecord& record):

@@ -13,6 +13,7 @@ from typing import Protocol
 
 ENGINE_ROW = 0
 FRONT_ENDS_MAX = 63
+TENANTS_MAX = 256
 
 
 class Column(IntEnum):
@@ -30,12 +31,21 @@ class Column(IntEnum):
     PROMPT_TOKENS = 8
     OUTPUT_TOKENS = 9
     REFUSED = 10  # malformed messages in shared memory
+    BLOCKS_CACHED = 11  # of the free ones: they hold a prefix that may be used again
+    BLOCKS_RESERVED = 12  # guaranteed to tenants, whether they use them or not
+    CACHED_TOKENS = 13  # prompt tokens that the prefix cache gave
+    OLDEST_US = 14  # arrival of the sequence that has waited longest; 0 while nobody waits
+    STEP_US = 15  # how long the next step takes, as the pace has it
+    PREFILL_TOKENS_PER_S = 16  # what the engine prefills among the sequences that decode now
+    TAKE_UP_US = 17  # between two sequences taken up while every place is taken; 0 while there are places
+    WAITING_WEIGHT = 18  # thousandths: the weights of the tenants that have something to prefill
+    DRAIN_US = 19  # until all that waits and runs has ended, if nothing more came
     # Written by each front end.
-    IN_FLIGHT = 11  # sequences submitted whose end has not come back
-    ENDED = 12  # sequences whose end has come back
-    STALE = 13  # output records of a request that no longer has its slot
+    IN_FLIGHT = 20  # sequences submitted whose end has not come back
+    ENDED = 21  # sequences whose end has come back
+    STALE = 22  # output records of a request that no longer has its slot
     # Below: results by code, then the histograms, as the front ends saw them.
-    RESULTS = 14
+    RESULTS = 23
 
 
 # How a request ended, as a front end counts it: an answer, a client that left, or an error's code.
@@ -89,4 +99,26 @@ _E2E_S = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 3
 TTFT = Histogram(Column.RESULTS + len(RESULT_CODES), _TTFT_S)
 ITL = Histogram(TTFT.first + TTFT.columns, _ITL_S)
 E2E = Histogram(ITL.first + ITL.columns, _E2E_S)
-COLUMNS = E2E.first + E2E.columns
+
+
+class TenantColumn(IntEnum):
+    """What a replica's table holds for every tenant: `tenant_column` says where."""
+
+    # Written by each front end.
+    IN_FLIGHT = 0  # sequences submitted whose end has not come back
+    QUEUED = 1  # of these: no token has come back yet
+    QUEUED_TOKENS = 2  # and the tokens of their prompts
+    # Written by the engine.
+    WAITING = 3
+    RUNNING = 4
+    BLOCKS = 5
+    SERVED = 6  # tokens computed for it since the start
+
+
+def tenant_column(tenant: int, column: TenantColumn) -> int:
+    """The column of a replica's table that holds `column` of the tenant with this index."""
+    return _TENANTS + tenant * len(TenantColumn) + column
+
+
+_TENANTS = E2E.first + E2E.columns
+COLUMNS = _TENANTS + TENANTS_MAX * len(TenantColumn)

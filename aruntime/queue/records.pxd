@@ -15,6 +15,12 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         kInvalid
         kDraining
 
+    enum class MessageKind(uint32_t):
+        kSubmit
+        kCancel
+        kPause
+        kResume
+
     enum class Priority(uint32_t):
         kInteractive
         kStandard
@@ -48,7 +54,7 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         int32_t* stop_token_ids
         char* request_id
 
-    cppclass CancelMessage:
+    cppclass SlotMessage:
         uint32_t slot
         uint32_t generation
 

@@ -20,6 +20,13 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         int32_t blocks
         int32_t vocab
 
+    cppclass TenantTerms:
+        double weight
+        double cache_max
+        double cache_reserved
+        double tokens_per_s_reserved
+        uint32_t prefix_group
+
     cppclass CppStats "aruntime::Stats":
         int64_t waiting
         int64_t waiting_tokens
@@ -68,6 +75,9 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         CppScheduler(const Limits& limits, vector[int32_t] eos) except +
         FinishReason submit(uint32_t front_end, const SubmitHead& head, const int32_t* prompt) except +
         bool backlogged(uint32_t front_end) noexcept
+        void pause(uint32_t front_end, uint32_t slot, uint32_t generation) except +
+        void resume(uint32_t front_end, uint32_t slot, uint32_t generation) except +
+        void set_tenant(uint32_t tenant, const TenantTerms& terms) except +
         void cancel(uint32_t front_end, uint32_t slot, uint32_t generation) noexcept
         void drop_front_end(uint32_t front_end) noexcept
         void drain() noexcept

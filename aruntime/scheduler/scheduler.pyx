@@ -213,6 +213,35 @@ cdef class Scheduler:
         check_front_end(front_end)
         self.impl().cancel(front_end, slot, generation)
 
+    def pause(self, uint32_t front_end, uint32_t slot, uint32_t generation) -> None:
+        """Compute nothing more of a sequence until it is resumed; it keeps its blocks while nobody needs them."""
+        check_front_end(front_end)
+        self.impl().pause(front_end, slot, generation)
+
+    def resume(self, uint32_t front_end, uint32_t slot, uint32_t generation) -> None:
+        """Let a paused sequence go on."""
+        check_front_end(front_end)
+        self.impl().resume(front_end, slot, generation)
+
+    def set_tenant(
+        self,
+        uint32_t tenant,
+        *,
+        double weight=1.0,
+        double cache_max=1.0,
+        double cache_reserved=0.0,
+        double tokens_per_s_reserved=0.0,
+        uint32_t prefix_group=0,
+    ) -> None:
+        """Set a tenant's terms, from now on. ValueError names the term that is wrong."""
+        cdef TenantTerms terms
+        terms.weight = weight
+        terms.cache_max = cache_max
+        terms.cache_reserved = cache_reserved
+        terms.tokens_per_s_reserved = tokens_per_s_reserved
+        terms.prefix_group = prefix_group
+        self.impl().set_tenant(tenant, terms)
+
     def drop_front_end(self, uint32_t front_end) -> None:
         """Forget a front end: its sequences vanish, nobody is told."""
         check_front_end(front_end)

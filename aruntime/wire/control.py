@@ -48,6 +48,8 @@ class Load(_Message):
     sequences_max: Size
     step_tokens_max: Size
     waiting_max: Size
+    ttft_s: FiniteFloat
+    itl_s: FiniteFloat
     threads: Size
 
 
@@ -150,6 +152,7 @@ class AttachReplica(_Message):
     block_tokens: Size
     sequences_max: Size
     waiting_max: Size
+    ttft_s: FiniteFloat
 
 
 class Attached(_Message):

@@ -18,14 +18,14 @@ inline constexpr std::uint32_t cells_of(std::uint32_t prompt_tokens) noexcept {
   return kSubmitHeadCells + prompt_tokens / kTokensPerCell + (prompt_tokens % kTokensPerCell != 0);
 }
 
-// What an engine has read: `cancel`, or `head` and `prompt`, as `receive` says. Kept and used again.
+// What an engine has read: `head` and `prompt` of a submit, else `about`, as `receive` says. Kept and used again.
 struct Message {
   SubmitHead head;
-  CancelMessage cancel;
+  SlotMessage about;
   std::vector<std::int32_t> prompt;
 };
 
-enum class Received : int { kNothing = 0, kSubmit = 1, kCancel = 2, kRefused = 3 };
+enum class Received : int { kNothing = 0, kSubmit = 1, kCancel = 2, kPause = 3, kResume = 4, kRefused = 5 };
 
 class EngineEnd {
  public:
@@ -41,10 +41,12 @@ class EngineEnd {
     const std::uint64_t published = cells_.published();
     if (published == 0 && !cells_.lies()) return Received::kNothing;
     if (published > 0) {
-      cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.cancel), 1});
-      const MessageKind kind = message.cancel.kind;  // stands first in every message
-      if (kind == MessageKind::kCancel && take_cancel(message)) return Received::kCancel;
+      cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.about), 1});
+      const MessageKind kind = message.about.kind;  // stands first in every message
       if (kind == MessageKind::kSubmit && take_submit(published, message)) return Received::kSubmit;
+      if (kind == MessageKind::kCancel && take_about(message)) return Received::kCancel;
+      if (kind == MessageKind::kPause && take_about(message)) return Received::kPause;
+      if (kind == MessageKind::kResume && take_about(message)) return Received::kResume;
     }
     ++refused_;
     cells_.resynchronise();
@@ -68,8 +70,8 @@ class EngineEnd {
   std::uint64_t refused() const noexcept { return refused_; }
 
  private:
-  bool take_cancel(const Message& message) noexcept {
-    if (message.cancel.cells != 1) return false;
+  bool take_about(const Message& message) noexcept {
+    if (message.about.cells != 1) return false;
     cells_.release(1);
     return true;
   }
@@ -116,8 +118,9 @@ class FrontEndEnd {
     return publish(scratch_);
   }
 
-  bool try_cancel(std::uint32_t slot, std::uint32_t generation) noexcept {
-    const CancelMessage message{.slot = slot, .generation = generation};
+  // Says cancel, pause or resume. False: no room.
+  bool try_tell(MessageKind kind, std::uint32_t slot, std::uint32_t generation) noexcept {
+    const SlotMessage message{.kind = kind, .slot = slot, .generation = generation};
     Cell cell;
     std::memcpy(&cell, &message, sizeof cell);
     return publish({&cell, 1});

@@ -14,8 +14,9 @@ inline constexpr std::uint32_t kCellBytes = 64;
 inline constexpr std::uint32_t kTokensPerCell = kCellBytes / sizeof(std::int32_t);
 inline constexpr std::uint32_t kRequestIdBytes = 128;
 inline constexpr std::uint32_t kStopTokensMax = 16;
+inline constexpr std::uint32_t kTenantsMax = 256;
 
-enum class MessageKind : std::uint32_t { kSubmit = 1, kCancel = 2 };
+enum class MessageKind : std::uint32_t { kSubmit = 1, kCancel = 2, kPause = 3, kResume = 4 };
 
 enum class Priority : std::uint32_t { kInteractive = 0, kStandard = 1, kBatch = 2 };
 
@@ -69,14 +70,14 @@ struct alignas(kCellBytes) SubmitHead {
 inline constexpr std::uint32_t kSubmitHeadCells = sizeof(SubmitHead) / kCellBytes;
 static_assert(kSubmitHeadCells == 5);
 
-// One cell.
-struct alignas(kCellBytes) CancelMessage {
+// One cell: cancel, pause or resume a sequence. A paused one keeps what it has said and computes nothing.
+struct alignas(kCellBytes) SlotMessage {
   MessageKind kind = MessageKind::kCancel;
   std::uint32_t cells = 1;
   std::uint32_t slot = 0;
   std::uint32_t generation = 0;
 };
-static_assert(sizeof(CancelMessage) == kCellBytes);
+static_assert(sizeof(SlotMessage) == kCellBytes);
 
 // One token, or the end, or both, of the sequence that the front end knows as (slot, generation).
 struct OutputRecord {

@@ -56,6 +56,10 @@ inline void Scheduler::cancel(std::uint32_t front_end, std::uint32_t slot, std::
   if (found != known.end()) finish(*found->second, FinishReason::kCancelled);
 }
 
+inline void Scheduler::pause(std::uint32_t, std::uint32_t, std::uint32_t) {}
+inline void Scheduler::resume(std::uint32_t, std::uint32_t, std::uint32_t) {}
+inline void Scheduler::set_tenant(std::uint32_t tenant, const TenantTerms& terms) { terms_.at(tenant) = terms; }
+
 inline void Scheduler::drop_front_end(std::uint32_t front_end) {
   FrontEnd& owner = front_ends_[front_end];
   for (const auto& [key, sequence] : owner.sequences) {

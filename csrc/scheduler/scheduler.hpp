@@ -23,6 +23,7 @@
 #include "scheduler/order.hpp"
 #include "scheduler/sequence.hpp"
 #include "scheduler/step_plan.hpp"
+#include "scheduler/tenants.hpp"
 
 namespace aruntime {
 
@@ -42,6 +43,13 @@ class Scheduler {
 
   // Ends a sequence with kCancelled. One that is unknown, or has ended, is none of our business any more.
   void cancel(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation);
+
+  // A paused sequence computes nothing; it keeps its blocks while nobody needs them.
+  void pause(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation);
+  void resume(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation);
+
+  // Sets a tenant's terms, from now on. Throws std::invalid_argument, which names the term that is wrong.
+  void set_tenant(std::uint32_t tenant, const TenantTerms& terms);
 
   // The front end is gone: so are its sequences, and nobody is told.
   void drop_front_end(std::uint32_t front_end);
@@ -108,6 +116,7 @@ class Scheduler {
   StepPlan plan_;
 
   std::array<FrontEnd, kFrontEndsMax> front_ends_;
+  std::array<TenantTerms, kTenantsMax> terms_;
   std::deque<Sequence> sequences_;  // as many as ever lived at once
   std::vector<Sequence*> free_;
 };

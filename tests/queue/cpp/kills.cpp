@@ -171,7 +171,7 @@ unsigned long kill_engine_at_every_instruction() {
     EXPECT(front_end.refused() == 0);
     EXPECT(front_end.prepare_sleep());
     std::uint32_t fits = 0;  // nobody reads any more: a full ring is an answer
-    while (front_end.try_cancel(fits, 0)) ++fits;
+    while (front_end.try_tell(MessageKind::kCancel, fits, 0)) ++fits;
     EXPECT(fits == kCells || fits == kCells - cells_of(static_cast<std::uint32_t>(prompt_of(0).size())));
     if (!inside) break;
   }

@@ -39,7 +39,7 @@ inline SubmitHead head_of(std::uint32_t n) {
 }
 
 inline bool try_say(FrontEndEnd& end, std::uint32_t n) {
-  if (is_cancel(n)) return end.try_cancel(n, mix(n));
+  if (is_cancel(n)) return end.try_tell(MessageKind::kCancel, n, mix(n));
   SubmitHead head = head_of(n);
   const auto prompt = prompt_of(n);
   head.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
@@ -49,7 +49,7 @@ inline bool try_say(FrontEndEnd& end, std::uint32_t n) {
 inline void expect_said(Received received, const Message& message, std::uint32_t n) {
   if (is_cancel(n)) {
     EXPECT(received == Received::kCancel);
-    EXPECT(message.cancel.slot == n && message.cancel.generation == mix(n));
+    EXPECT(message.about.slot == n && message.about.generation == mix(n));
     return;
   }
   EXPECT(received == Received::kSubmit);
