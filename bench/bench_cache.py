@@ -58,14 +58,18 @@ class Cache:
         assert self.hit(prompt) == 0
         self.take(len(prompt) // BLOCK_TOKENS)
 
+    def keep(self, prompt: Any) -> None:
+        """Put the blocks of a prompt into the cache, held by nobody."""
+        self.admit(prompt)
+        self.insert(prompt)
+        self.give_back()
+
     def warm(self, prompts: int, tokens: int) -> list[Any]:
-        """That many prompts, whose blocks are in the cache and held by nobody."""
+        """That many prompts, kept."""
         random = np.random.default_rng(1)
         made = [random.integers(0, 128_256, tokens, dtype=np.int32) for _ in range(prompts)]
         for prompt in made:
-            self.admit(prompt)
-            self.insert(prompt)
-            self.give_back()
+            self.keep(prompt)
         return made
 
 

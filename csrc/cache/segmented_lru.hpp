@@ -36,11 +36,11 @@ class SegmentedLru {
   }
 
   void remove(std::int32_t block) noexcept {
-    const auto [previous, next, is_protected] = of(block);
-    of(previous).next = next;
-    of(next).previous = previous;
+    const Link& link = of(block);  // no copy: read whole, what was just written in parts would make the processor wait
+    of(link.previous).next = link.next;
+    of(link.next).previous = link.previous;
     --size_;
-    protected_ -= is_protected;
+    protected_ -= link.is_protected;
   }
 
   // Calls `visit(block, is_protected)` with all on probation, then all that are protected, the oldest first.
