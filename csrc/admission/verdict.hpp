@@ -1,0 +1,132 @@
+// The rule of the door: whether a request is let in, else why not and when there will be room.
+//
+// Pure: what is counted, the pace and the time left are passed in. The front end's door, the scheduler's last word and
+// the simulator ask the same function.
+//
+//   class          interactive   standard   batch
+//   leaves free    nothing       1/16       1/4       of the queue and of the objective, so that a higher class finds room
+//                                                     (trunk reservation, Kelly 1991)
+//
+// One tenant of several may hold at most as much as is left free: whoever floods leaves half, two who flood leave a third
+// (dynamic thresholds, Choudhury & Hahne 1998, with alpha 1). Places that are free are nobody's: while there is one, neither
+// rule refuses. A queue that takes longer than the objective serves nobody in time, so it is not let grow so long.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "admission/forecast.hpp"
+#include "queue/records.hpp"
+
+namespace aruntime::admission {
+
+enum class Refusal : std::uint8_t {
+  kNone = 0,
+  kDeadline = 1,  // it cannot give a token before its deadline
+  kFull = 2,      // sequences_max + waiting_max are in flight, or what its class may have of them
+  kTokens = 3,    // too many prompt tokens are queued
+  kSlow = 4,      // its turn would come after the objective
+  kShare = 5,     // its tenant holds as much as the others are left
+};
+
+// What a replica takes.
+struct Bounds {
+  std::int64_t sequences_max = 1;
+  std::int64_t waiting_max = 1;
+  std::int64_t waiting_tokens_max = std::numeric_limits<std::int64_t>::max();
+  double ttft_s = std::numeric_limits<double>::infinity();
+};
+
+// What a replica holds now.
+struct Standing {
+  Held all, tenant;
+  double rivals_weight = 0;  // of the other tenants that have something queued
+  bool shared = false;       // more tenants than this one are known
+  double drain_s = 0;        // until all of it has ended; 0 when not known
+};
+
+struct Request {
+  std::int64_t sequences = 1;
+  std::int64_t prompt_tokens = 1;  // over all sequences
+  Priority priority = Priority::kStandard;
+  double weight = 1;
+  double left_s = std::numeric_limits<double>::infinity();  // until its deadline
+};
+
+struct Verdict {
+  Refusal refusal = Refusal::kNone;
+  double retry_after_s = 0;  // 1 to 60; 0 when let in, and when coming again would not help
+  Forecast forecast;
+};
+
+inline constexpr double kRetryAfterMinS = 1, kRetryAfterMaxS = 60;
+
+// What a class leaves free for those above it, as one part of so many; an infinity of parts is nothing.
+inline double parts_of(Priority priority) noexcept {
+  return priority == Priority::kInteractive ? std::numeric_limits<double>::infinity()
+         : priority == Priority::kStandard  ? 16.0 : 4.0;
+}
+// What of `max` requests of this class may fill: whole numbers are rounded up, so the smallest queue is one for all.
+inline std::int64_t fillable(std::int64_t max, Priority priority) noexcept {
+  return max - static_cast<std::int64_t>(static_cast<double>(max) / parts_of(priority));
+}
+
+// How many of `more` are too many: for all, beyond `max`; for the tenant, beyond what is free of it. 0 when `more` fits,
+// as it always does within the first `unshared`.
+struct Excess {
+  std::int64_t all = 0, tenant = 0;
+};
+inline Excess excess(std::int64_t all, std::int64_t tenant, std::int64_t more, std::int64_t unshared, std::int64_t max,
+                     bool shared) noexcept {
+  if (all + more <= unshared) return {};
+  const std::int64_t free = std::max<std::int64_t>(0, max - all);
+  return {std::max<std::int64_t>(0, more - free), shared ? std::max<std::int64_t>(0, tenant + more - free) : 0};
+}
+
+// How many sequences of `request` are too many. The scheduler's last word asks this and nothing else.
+inline Excess sequences_over(const Bounds& bounds, const Standing& now, const Request& request) noexcept {
+  return excess(now.all.in_flight, now.tenant.in_flight, request.sequences, bounds.sequences_max,
+                bounds.sequences_max + fillable(bounds.waiting_max, request.priority), now.shared);
+}
+
+// The same for its prompt tokens; a queue of none takes any request.
+inline Excess tokens_over(const Bounds& bounds, const Standing& now, const Request& request) noexcept {
+  if (now.all.queued_tokens == 0) return {};
+  return excess(now.all.queued_tokens, now.tenant.queued_tokens, request.prompt_tokens, 0,
+                fillable(bounds.waiting_tokens_max, request.priority), now.shared);
+}
+
+// `ratio` is the calibration's: what of a forecast is certain.
+inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, double ratio,
+                     const Request& request) noexcept {
+  Verdict verdict;
+  verdict.forecast = forecast(pace, now.all, now.tenant, request.weight, now.rivals_weight, request.sequences,
+                              request.prompt_tokens);
+  const auto refuse = [&](Refusal refusal, double seconds) {
+    verdict.refusal = refusal;
+    verdict.retry_after_s = std::clamp(seconds, kRetryAfterMinS, kRetryAfterMaxS);
+    return verdict;
+  };
+  if (request.left_s <= verdict.forecast.first_s * ratio) {
+    verdict.refusal = Refusal::kDeadline;
+    return verdict;
+  }
+  // Between two ends: while every place is taken, one is taken up for each that ends.
+  const double end_s = pace.take_up_s > 0 ? pace.take_up_s
+                       : now.all.in_flight > 0 ? now.drain_s / static_cast<double>(now.all.in_flight) : 0;
+  const double token_s = pace.prefill_tokens_per_s > 0 ? 1 / pace.prefill_tokens_per_s : 0;
+  const Excess sequences = sequences_over(bounds, now, request);
+  const Excess tokens = tokens_over(bounds, now, request);
+  if (sequences.all > 0) return refuse(Refusal::kFull, static_cast<double>(sequences.all) * end_s);
+  if (tokens.all > 0) return refuse(Refusal::kTokens, static_cast<double>(tokens.all) * token_s);
+  if (sequences.tenant > 0 || tokens.tenant > 0) {
+    return refuse(Refusal::kShare, std::max(static_cast<double>(sequences.tenant) * end_s,
+                                            static_cast<double>(tokens.tenant) * token_s));
+  }
+  const double objective_s = bounds.ttft_s * (1 - 1 / parts_of(request.priority));
+  if (verdict.forecast.wait_s > objective_s) return refuse(Refusal::kSlow, verdict.forecast.wait_s - objective_s);
+  return verdict;
+}
+
+}  // namespace aruntime::admission
