@@ -41,7 +41,9 @@ struct Match {
   std::vector<std::int32_t> blocks;
   Prefix prefix;             // of the block after the run
   std::int32_t unheld = 0;   // of the run; they count as free until they are shared
-  bool pending = false;      // somebody is computing the block after the run
+  Prefix awaited;            // the block after the run, if somebody is computing it
+
+  bool pending() const noexcept { return awaited.id != 0; }
 };
 
 template <typename Hash = BlockHash>
@@ -57,15 +59,12 @@ class BasicBlockPool {
     empty_.reserve(blocks_.size());
     for (std::int32_t block = blocks; block-- > 0;) empty_.push_back(block);
   }
-  // A pool in which nothing is found again.
-  explicit BasicBlockPool(std::int32_t blocks) : BasicBlockPool(blocks, 1, 0) {}
 
   std::int32_t blocks() const noexcept { return static_cast<std::int32_t>(blocks_.size()); }
   std::int32_t free() const noexcept { return static_cast<std::int32_t>(empty_.size()) + cached_.size(); }
   // Of the free ones, those that keep their content until they are taken.
   std::int32_t cached() const noexcept { return cached_.size(); }
   std::int32_t holders(std::int32_t block) const noexcept { return of(block).holders; }
-  const std::vector<std::int32_t>& free_list() const noexcept { return empty_; }
 
   // Adds the hashes of the full blocks among `count` tokens that `hashes` does not have yet.
   void extend(std::uint64_t root, const std::int32_t* tokens, std::int32_t count,
@@ -85,19 +84,27 @@ class BasicBlockPool {
     match.blocks.clear();
     match.prefix = {root, kNoBlock};
     match.unheld = 0;
-    match.pending = false;
+    match.awaited = {};
     const std::size_t blocks = std::min(hashes.size(), static_cast<std::size_t>(blocks_max));
     for (std::size_t i = 0; i < blocks; ++i) {
       prefetch(hashes, i);
       const std::int32_t block = find(low(hashes[i]), match.prefix, tokens + i * block_tokens_);
       if (block == kNoBlock) return;
       const Block& found = of(block);
-      match.pending = found.entry == Entry::kPending;
-      if (match.pending) return;
+      if (found.entry == Entry::kPending) {
+        match.awaited = {found.id, block};
+        return;
+      }
       match.blocks.push_back(block);
       match.unheld += found.holders == 0;
       match.prefix = {found.id, block};
     }
+  }
+
+  // Whether the block that a match awaited is still being computed.
+  bool is_pending(const Prefix& awaited) const noexcept {
+    const Block& block = of(awaited.block);
+    return block.id == awaited.id && block.entry == Entry::kPending;
   }
 
   // Appends `blocks`, just matched, to `table`, which holds them from now on beside others.

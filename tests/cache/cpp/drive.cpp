@@ -66,10 +66,11 @@ struct Drive {
     const Content& whole = sequence.whole;
     pool.match(whole.root, whole.tokens.data(), sequence.hashes, static_cast<std::int32_t>(blocks_max), match);
     found = plain.match(whole, blocks_max);
-    EXPECT(match.blocks == found.blocks && match.unheld == found.unheld && match.pending == found.pending);
+    EXPECT(match.blocks == found.blocks && match.unheld == found.unheld && match.pending() == found.pending);
+    EXPECT(!match.pending() || pool.is_pending(match.awaited));
     for (std::size_t i = 0; i < match.blocks.size(); ++i) EXPECT(holds[match.blocks[i]] == plain.content(whole, i));
     hits += match.blocks.size();
-    pendings += match.pending;
+    pendings += match.pending();
   }
 
   void start() {

@@ -158,7 +158,7 @@ void what_was_written_is_found_and_nothing_more() {
   const Ints blocks = cache.keep(1, {1, 2, 3, 4, 5});
   EXPECT(blocks.size() == 2 && cache.pool.cached() == 2 && cache.pool.free() == 8);
   const Match match = cache.look(1, {1, 2, 3, 4, 5, 6});
-  EXPECT(match.blocks == blocks && match.unheld == 2 && !match.pending);
+  EXPECT(match.blocks == blocks && match.unheld == 2 && !match.pending());
   EXPECT(cache.look(1, {1, 2, 3, 4}, 1).blocks == Ints{blocks[0]});
   EXPECT(cache.look(1, {1, 2, 3, 9}).blocks == Ints{blocks[0]});
   EXPECT(cache.look(1, {3, 4}).blocks.empty() && cache.look(1, {1}).blocks.empty());
@@ -182,13 +182,13 @@ void a_block_has_as_many_holders_as_tables() {
 void a_follower_sees_that_somebody_is_at_it_and_reads_nothing_before_it_is_written() {
   Cache cache(8);
   Cache::Sequence leader = cache.start(1, {1, 2, 3, 4, 5, 6});
-  EXPECT(cache.look(1, {1, 2, 3, 4}).pending && cache.look(1, {1, 2, 3, 4}).blocks.empty());
-  EXPECT(!cache.look(1, {1, 2, 3, 4}, 0).pending && !cache.look(1, {2, 1}).pending);
+  EXPECT(cache.look(1, {1, 2, 3, 4}).pending() && cache.look(1, {1, 2, 3, 4}).blocks.empty());
+  EXPECT(!cache.look(1, {1, 2, 3, 4}, 0).pending() && !cache.look(1, {2, 1}).pending());
   cache.pool.publish(leader.table, 0, 1);
   const Match match = cache.look(1, {1, 2, 3, 4});
-  EXPECT(match.pending && match.blocks == Ints{leader.table[0]});
+  EXPECT(match.pending() && match.blocks == Ints{leader.table[0]});
   cache.end(leader);  // what it never wrote is forgotten
-  EXPECT(!cache.look(1, {1, 2, 3, 4}).pending && cache.look(1, {1, 2, 3, 4}).blocks.size() == 1);
+  EXPECT(!cache.look(1, {1, 2, 3, 4}).pending() && cache.look(1, {1, 2, 3, 4}).blocks.size() == 1);
   EXPECT(cache.pool.cached() == 1 && cache.pool.free() == 8);
 }
 
@@ -264,7 +264,7 @@ void what_is_shared_outlives_a_flood_that_nobody_repeats() {
 }
 
 void a_pool_without_prefixes_gives_every_block_once_and_takes_all_back() {
-  BlockPool pool(7);
+  BlockPool pool(7, 1, 0);
   Ints one, other;
   pool.take(3, one);
   pool.take(4, other);
