@@ -21,6 +21,18 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
+    """--tenants."""
+    named = os.environ.get("ARUNTIME_TENANTS")
+    parser.add_argument(
+        "--tenants",
+        type=Path,
+        default=Path(named) if named else default,
+        metavar="FILE",
+        help="who may ask, with which keys and on what terms [ARUNTIME_TENANTS; %(default)s]",
+    )
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What engines run on."""
     threads = os.environ.get("ARUNTIME_THREADS") or len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""The outermost layer, in pure ASGI: an arrival time and a request id for every request, and one Host.
+"""The outermost layer, in pure ASGI: an arrival time and a request id for every request, bounded headers, and one Host.
 
 `x-request-id` is kept when it is well formed, else made, and stands in every answer. A request without exactly one Host
 is refused (a lying Host has misled authentication in other servers); routing looks at `scope["path"]` only.
@@ -15,19 +15,24 @@ from aruntime.admission.tenants import NOBODY
 from aruntime.base.errors import InvalidRequest
 from aruntime.base.names import is_request_id
 from aruntime.http.errors import answer
+from aruntime.http.limits import HttpLimits
 
 # RFC 3986 without user information: a name or an IPv4 address, or an IPv6 address in brackets; and a port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 
 
 class Edge:
-    """Wraps the application. `clock` is the monotonic one."""
+    """Wraps the application. `clock` is the monotonic one. There are no websockets: one is closed unopened."""
 
-    def __init__(self, app: ASGIApp, clock: Callable[[], float]) -> None:
+    def __init__(self, app: ASGIApp, clock: Callable[[], float], limits: HttpLimits) -> None:
         self._app = app
         self._clock = clock
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -44,6 +49,7 @@ class Edge:
             await send(message)
 
         try:
+            _check_headers(scope, self._limits)
             _check_host(scope)
             await self._app(scope, receive, send_with_id)
         except Exception as error:
@@ -55,6 +61,15 @@ class Edge:
 def _request_id(scope: Scope) -> str:
     given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
     return given[0] if len(given) == 1 and is_request_id(given[0]) else uuid.uuid4().hex
+
+
+def _check_headers(scope: Scope, limits: HttpLimits) -> None:
+    headers = scope["headers"]
+    if len(headers) > limits.headers_max:
+        raise InvalidRequest(f"{len(headers)} headers; at most {limits.headers_max} are read")
+    sizes = (len(name) + len(value) for name, value in headers)
+    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) + sum(sizes) > limits.header_bytes_max:
+        raise InvalidRequest(f"the path and the headers have more than {limits.header_bytes_max} bytes")
 
 
 def _check_host(scope: Scope) -> None:

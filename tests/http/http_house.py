@@ -49,6 +49,7 @@ class House:
         self.table = Table(table)
         self.engine = EngineChannel(channel, bell, 1)
         self.view = View(Door(bell, time.monotonic, random.Random(1)), time.monotonic)
+        self.view.registry.replace(None)
         route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, 200, 256))
         self.view.state_is(ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason=""))
         self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
@@ -96,7 +97,7 @@ class House:
 
     def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {"host": "h", "content-type": "application/json", **(headers or {})}
+        sent = {"host": "localhost", "content-type": "application/json", **(headers or {})}
         return Client(self.app, path, data, list(sent.items()), method)
 
     def chat(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
@@ -123,7 +124,7 @@ class Client:
             "query_string": b"",
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
             "scheme": "http",
-            "server": ("h", 80),
+            "server": ("127.0.0.1", 80),
             "client": ("c", 1),
         }
         self.network = asyncio.Event()  # cleared: the network takes one message more, and then no other
