@@ -111,7 +111,15 @@ class House:
 class Client:
     """One request through the ASGI application; `leave` disconnects."""
 
-    def __init__(self, app: Any, path: str, body: bytes, headers: list[tuple[str, str]], method: str) -> None:
+    def __init__(
+        self,
+        app: Any,
+        path: str,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        method: str,
+        server: tuple[str, int] | None = ("127.0.0.1", 80),
+    ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.sent: list[dict[str, Any]] = []
@@ -124,7 +132,7 @@ class Client:
             "query_string": b"",
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
             "scheme": "http",
-            "server": ("127.0.0.1", 80),
+            "server": server,
             "client": ("c", 1),
         }
         self.network = asyncio.Event()  # cleared: the network takes one message more, and then no other

@@ -162,3 +162,27 @@ async def test_no_body_is_a_server_error(house: House, body: dict[str, object], 
 async def test_no_header_and_no_bytes_are_a_server_error(house: House, body: bytes, name: str, value: str) -> None:
     client = await house.client("/v1/completions", body, {name: value}).done()
     assert 400 <= client.status < 500
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ([("a", "b")] * 101, "headers; at most 100"),
+        ([("a", "x" * 16_384)], "more than 16384 bytes"),
+        ([("x" * 16_384, "")], "more than 16384 bytes"),
+        ([(f"a{i}", "x" * 200) for i in range(90)], "more than 16384 bytes"),
+    ],
+)
+async def test_too_many_or_too_long_headers_are_refused_before_anything_is_read(
+    house: House, headers: list[tuple[str, str]], words: str
+) -> None:
+    client = await Client(house.app, "/v1/completions", b"", [("host", "localhost"), *headers], "POST").done()
+    assert (client.status, client.json["error"]["code"]) == (400, "invalid_request_error")
+    assert words in client.json["error"]["message"]
+    assert client.unread == 1
+
+
+async def test_a_long_path_is_refused_and_what_is_within_the_bounds_is_served(house: House) -> None:
+    assert (await house.client("/v1/models/" + "x" * 16_384, b"", method="GET").done()).status == 400
+    headers = [("host", "localhost"), *[("a", "x" * 100)] * 99]
+    assert (await Client(house.app, "/health/live", b"", headers, "GET").done()).status == 200
