@@ -4,6 +4,8 @@
 is refused (a lying Host has misled authentication in other servers); routing looks at `scope["path"]` only.
 """
 
+import asyncio
+import contextlib
 import re
 import uuid
 from collections.abc import Callable
@@ -19,6 +21,9 @@ from aruntime.http.limits import HttpLimits
 
 # RFC 3986 without user information: a name or an IPv4 address, or an IPv6 address in brackets; and a port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+
+# Answers to who sends too slowly, or too much.
+_HEARD_ENOUGH = (408, 413)
 
 
 class Edge:
@@ -40,22 +45,54 @@ class Edge:
         ours = {"arrived_s": self._clock(), "request_id": request_id, "tenant": NOBODY}
         scope["state"] = {**scope.get("state", {}), **ours}
         started = False
+        body = _Body(receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                body.ended |= scope["http_version"] != "2" or message["status"] in _HEARD_ENOUGH
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            elif not body.ended and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                spent_s = self._clock() - ours["arrived_s"]
+                await body.discard(self._limits.body_bytes_max, self._limits.body_s_max - spent_s)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
             _check_headers(scope, self._limits)
             _check_host(scope)
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
         except Exception as error:
             if not started:
                 response = await answer(Request(scope), error)
-                await response(scope, receive, send_with_id)
+                await response(scope, body.receive, send_with_id)
+
+
+class _Body:
+    """A request's body on its way in: how much has come, and whether that was all."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.ended = False
+        self._receive = receive
+        self._bytes = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        self.ended |= not message.get("more_body", False)
+        return message
+
+    async def discard(self, bytes_max: int, timeout_s: float) -> None:
+        """Let the rest pass, after an answer that did not wait for it.
+
+        A stream of HTTP/2 that was closed before breaks its connection, all other streams with it (Hypercorn 0.18).
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self.ended and self._bytes <= bytes_max:
+                    await self.receive()
 
 
 def _request_id(scope: Scope) -> str:

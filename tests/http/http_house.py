@@ -143,6 +143,9 @@ class Client:
         self.sent.append(message)
         await self.network.wait()
 
+    def send(self, body: bytes, *, more: bool) -> None:
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
     def leave(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})
 

@@ -58,7 +58,7 @@ def routes(view: View, *, admin: bool) -> list[Route]:
 
 
 @pytest.mark.parametrize("admin", [False, True])
-async def test_every_route_but_liveness_asks_for_a_key_before_the_body_is_read(guarded: House, admin: bool) -> None:
+async def test_every_route_but_liveness_asks_for_a_key(guarded: House, admin: bool) -> None:
     paths = [route.path.replace("{model:path}", "demo") for route in routes(guarded.view, admin=admin)]
     assert len(paths) >= 8
     for path in [*paths, "/", "/nothing", "/admin/drain", "/v2/models/demo/infer"]:
@@ -70,7 +70,20 @@ async def test_every_route_but_liveness_asks_for_a_key_before_the_body_is_read(g
             assert (reply.status, reply.json["error"]["code"]) == (401, "invalid_api_key"), path
             assert set(reply.json["error"]) == {"message", "type", "param", "code"}
             assert reply.headers["www-authenticate"] == "Bearer"
-            assert reply.unread == 1
+
+
+async def test_who_has_no_key_is_told_before_the_body_has_come(guarded: House) -> None:
+    client = guarded.chat(dict([bearer("wrong")]))
+    client._incoming.get_nowait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert client.status == 401
+    assert client.json["error"]["code"] == "invalid_api_key"
+    assert not client.task.done()  # its stream stays open for what the client still sends
+    client.send(b"x" * 1000, more=True)
+    client.send(b"", more=False)
+    await client.done()
+    assert client.sent[-1] == {"type": "http.response.body", "body": b""}
 
 
 def test_only_liveness_is_open() -> None:
