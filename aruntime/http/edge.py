@@ -44,16 +44,15 @@ class Edge:
         request_id = _request_id(scope)
         ours = {"arrived_s": self._clock(), "request_id": request_id, "tenant": NOBODY}
         scope["state"] = {**scope.get("state", {}), **ours}
-        started = False
-        body = _Body(receive)
+        body, started, lingers = _Body(receive), False, scope["http_version"] == "2"
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal started, lingers
             if message["type"] == "http.response.start":
                 started = True
-                body.ended |= scope["http_version"] != "2" or message["status"] in _HEARD_ENOUGH
+                lingers &= message["status"] not in _HEARD_ENOUGH
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-            elif not body.ended and not message.get("more_body", False):
+            elif lingers and not body.ended and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 spent_s = self._clock() - ours["arrived_s"]
                 await body.discard(self._limits.body_bytes_max, self._limits.body_s_max - spent_s)

@@ -115,7 +115,7 @@ def test_tls_chooses_http2_by_alpn_and_http1_for_those_who_cannot(
         (["--admin-host", "0.0.0.0"], "loopback"),
         (["--repository", "/nowhere"], "no model repository"),
         (["--certfile", "cert.pem"], "belong together"),
-        (["--host", "203.0.113.1"], "cannot listen"),
+        (["--host", "203.0.113.1"], "it needs API keys"),
     ],
 )
 def test_wrong_options_are_refused_in_words(repository: Path, arguments: list[str], words: str) -> None:

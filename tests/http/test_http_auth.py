@@ -4,8 +4,8 @@ These tests also run under `python -O` (test_http_optimized.py): nothing of this
 """
 
 import asyncio
-import contextlib
 import hashlib
+import time
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.control.view import View
 from aruntime.http import auth
 from aruntime.http.app import build_app
+from aruntime.http.edge import Edge
+from aruntime.http.limits import HttpLimits
 from aruntime.queue.records import FinishReason
 from aruntime.wire.control import ReplicaState
 
@@ -209,6 +211,13 @@ def test_an_admin_key_is_nobody_s() -> None:
     assert registry.find(ADMIN_KEY.encode(), admin=False) is None
 
 
+def test_a_key_of_no_length_or_without_measure_is_nobody_s() -> None:
+    registry = Registry()
+    keys = {length: "k" * length for length in (0, 1, KEY_BYTES_MAX, KEY_BYTES_MAX + 1)}
+    registry.replace([(ACME, [sha256(key) for key in keys.values()])])
+    assert [registry.find(key.encode(), admin=False) for key in keys.values()] == [None, ACME, ACME, None]
+
+
 def test_two_processes_mark_a_digest_differently() -> None:
     marks = []
     for registry in (Registry(), Registry()):
@@ -274,16 +283,18 @@ async def test_tenants_without_an_admin_key_leave_the_admin_listener_to_this_mac
     assert (await get(house, "/v1/models")).status == 401
 
 
-async def test_a_websocket_is_closed_unopened(house: House) -> None:
+async def test_a_websocket_is_closed_unopened() -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/v1/models", "headers": [], "server": ("127.0.0.1", 1)}
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(house.app(scope, asyncio.Queue[Any]().get, send), 1)
-    assert [message["type"] for message in sent] == ["websocket.close"]
+    async def inner(*_: Any) -> None:
+        sent.append("reached")
+
+    scope = {"type": "websocket", "path": "/health/live", "headers": [], "server": ("127.0.0.1", 1)}
+    await Edge(inner, time.monotonic, HttpLimits())(scope, asyncio.Queue[Any]().get, send)
+    assert sent == [{"type": "websocket.close"}]
 
 
 def restrict(house: House, callers: list[str]) -> None:
