@@ -41,8 +41,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        ours = {"arrived_s": self._clock(), "request_id": request_id, "tenant": NOBODY}
+        request_id, arrived_s = _request_id(scope), self._clock()
+        ours = {"arrived_s": arrived_s, "request_id": request_id, "tenant": NOBODY}
         scope["state"] = {**scope.get("state", {}), **ours}
         body, started, lingers = _Body(receive), False, scope["http_version"] == "2"
 
@@ -54,8 +54,8 @@ class Edge:
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
             elif lingers and not body.ended and not message.get("more_body", False):
                 await send({**message, "more_body": True})
-                spent_s = self._clock() - ours["arrived_s"]
-                await body.discard(self._limits.body_bytes_max, self._limits.body_s_max - spent_s)
+                left_s = arrived_s + self._limits.body_s_max - self._clock()
+                await body.discard(self._limits.body_bytes_max, left_s)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
