@@ -19,10 +19,10 @@ Entry = tuple[Tenant, Iterable[bytes]]
 
 
 class Registry:
-    """It knows nobody and asks everybody for a key, until it is told who there is."""
+    """Asks everybody for a key and knows none, until it is told who there is. `tenants` are NOBODY and all of them."""
 
     def __init__(self) -> None:
-        self.tenants: list[Tenant] = []
+        self.tenants: tuple[Tenant, ...] = (NOBODY,)
         self._secret = secrets.token_bytes(32)
         self._asks = {False: True, True: True}
         self._holders: dict[bool, dict[bytes, tuple[bytes, Tenant]]] = {False: {}, True: {}}
@@ -34,7 +34,7 @@ class Registry:
         """
         known = list(entries or ())
         admin = self._marks([(NOBODY, admin_digests)])
-        self.tenants = [tenant for tenant, _ in known]
+        self.tenants = (NOBODY, *(tenant for tenant, _ in known))
         self._holders = {False: self._marks(known), True: admin}
         self._asks = {False: entries is not None, True: bool(admin)}
 

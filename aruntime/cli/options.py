@@ -23,13 +23,13 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 
 def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
     """--tenants."""
-    named = os.environ.get("ARUNTIME_TENANTS")
+    named = os.environ.get("ARUNTIME_TENANTS") or default
     parser.add_argument(
         "--tenants",
         type=Path,
-        default=Path(named) if named else default,
+        default=named and Path(named),
         metavar="FILE",
-        help="who may ask, with which keys and on what terms [ARUNTIME_TENANTS; %(default)s]",
+        help=f"who may ask, with which keys and on what terms [ARUNTIME_TENANTS; {named or 'this machine only'}]",
     )
 
 
