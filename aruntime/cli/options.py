@@ -29,7 +29,7 @@ def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) ->
         type=Path,
         default=named and Path(named),
         metavar="FILE",
-        help=f"who may ask, with which keys and on what terms [ARUNTIME_TENANTS; {named or 'this machine only'}]",
+        help=f"who may ask, with which keys and on what terms [ARUNTIME_TENANTS; {'%(default)s' if named else 'this machine only'}]",
     )
 
 
