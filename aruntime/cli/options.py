@@ -24,12 +24,13 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
     """--tenants."""
     named = os.environ.get("ARUNTIME_TENANTS") or default
+    unless_given = "%(default)s" if named else "this machine only"
     parser.add_argument(
         "--tenants",
         type=Path,
         default=named and Path(named),
         metavar="FILE",
-        help=f"who may ask, with which keys and on what terms [ARUNTIME_TENANTS; {'%(default)s' if named else 'this machine only'}]",
+        help=f"who may ask, with which keys and on what terms [ARUNTIME_TENANTS; {unless_given}]",
     )
 
 
