@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.replica import DEPARTED_ROW, Replica
+from aruntime.control.tenants import Tenants
 from aruntime.queue.channel import create_channel
 from aruntime.queue.columns import COLUMNS, FRONT_ENDS_MAX, Column
+from aruntime.queue.post import enclose
 from aruntime.queue.records import submit_cells
 from aruntime.wire.control import (
     AttachFrontEnd,
@@ -22,7 +24,9 @@ from aruntime.wire.control import (
     DetachReplica,
     Drain,
     ReplicaState,
+    SetTenants,
     Welcome,
+    encode_tenants,
 )
 from aruntime.wire.openai import N_MAX
 
@@ -51,10 +55,11 @@ class FrontEnd:
 class Switchboard:
     """Which front ends and replicas there are. `on_change` is called after each change of a pair."""
 
-    def __init__(self, repository: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, repository: str, tenants: Tenants, on_change: Callable[[], None]) -> None:
         self.replicas: dict[int, Replica] = {}
         self.front_ends: dict[int, FrontEnd] = {}
         self._repository = repository
+        self._tenants = tenants
         self._on_change = on_change
         self._epoch = itertools.count(1)
         self._number = itertools.cycle(range(1, FRONT_ENDS_MAX + 1))
@@ -71,6 +76,7 @@ class Switchboard:
         # The number that was free for the longest: a late word of a dead front end finds nobody under it.
         number = next(number for number in self._number if number not in self.front_ends)
         front_end = self.front_ends[number] = FrontEnd(number, line, bell)
+        self._introduce([front_end])  # before its welcome, so before it answers anybody
         line.send(Welcome(front_end=number, repository=self._repository))
         for replica in self.replicas.values():
             line.send(_state(replica))
@@ -94,6 +100,8 @@ class Switchboard:
 
     def changed(self, replica: Replica) -> None:
         """A replica's life has changed: tell the front ends, and make or break its channels."""
+        if replica.life == "ready":
+            replica.send(self._tenants.terms)
         for front_end in self.front_ends.values():
             front_end.line.send(_state(replica))
             if replica.life == "ready":
@@ -109,6 +117,12 @@ class Switchboard:
             front_end.attached[replica] = epoch
             self._on_change()
 
+    def tenants_changed(self) -> None:
+        """There are other tenants, or other terms: everybody is told."""
+        for replica in self._ready():
+            replica.send(self._tenants.terms)
+        self._introduce(self.front_ends.values())
+
     def drain(self, deadline_s: float) -> None:
         """Tell every front end to take nothing new and finish what runs."""
         for front_end in self.front_ends.values():
@@ -122,6 +136,15 @@ class Switchboard:
             and len(self.front_ends) >= front_ends
             and all(set(front_end.attached) >= ready for front_end in self.front_ends.values())
         )
+
+    def _introduce(self, front_ends: Iterable[FrontEnd]) -> None:
+        """Say who may ask."""
+        enclosure = enclose(encode_tenants(self._tenants.listed))
+        try:
+            for front_end in front_ends:
+                front_end.line.send(SetTenants(), (enclosure,))
+        finally:
+            os.close(enclosure)
 
     def _ready(self) -> Iterable[Replica]:
         return (replica for replica in self.replicas.values() if replica.life == "ready")
@@ -163,6 +186,7 @@ def _state(replica: Replica) -> ReplicaState:
         created_s=replica.created_s,
         life=replica.life,
         reason=replica.reason,
+        callers=replica.callers,
     )
 
 

@@ -17,6 +17,7 @@ from aruntime.engine.runner import Runner, Samples
 from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
+from aruntime.wire.control import TenantTerms
 
 HEARTBEAT_S = 0.25
 # A model that breaks this many steps in a row is not going to recover in this process.
@@ -65,6 +66,17 @@ class Loop:
             if not busy and self.exchange.prepare_sleep():
                 poller.poll(self._rest_ms())
                 self._quiet_bell()
+
+    def set_tenant(self, terms: TenantTerms) -> None:
+        """Set a tenant's terms, for the next plan on."""
+        self._scheduler.set_tenant(
+            terms.index,
+            weight=terms.weight,
+            cache_max=terms.cache_max,
+            cache_reserved=terms.cache_reserved,
+            tokens_per_s_reserved=terms.tokens_per_s_reserved,
+            prefix_group=terms.prefix_group,
+        )
 
     def drain(self) -> None:
         """Take no new work; what waits or runs goes on."""

@@ -28,12 +28,13 @@ _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill
 async def create_completion(request: Request) -> Response:
     """Answer one completion request, streamed or whole.
 
-    400 the body is wrong; 404 no such model; 429, 503 admission refused; 504 the deadline passed before a token came.
+    400 the body is wrong; 403 not this tenant's model; 404 no such model; 429, 503 admission refused; 504 the deadline
+    passed before a token came.
     """
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_completion(await read_json(request, context.limits))
-    served = context.view.resolve(ModelRef.parse(body.model))
+    served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
     with Meter(served.route, terms.arrived_s, context.clock).refusals() as meter:
         prompts = [
             array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
@@ -50,7 +51,7 @@ async def create_chat_completion(request: Request) -> Response:
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_chat(await read_json(request, context.limits))
-    served = context.view.resolve(ModelRef.parse(body.model))
+    served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
     with Meter(served.route, terms.arrived_s, context.clock).refusals() as meter:
         prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
         room = _room(prompts, served.route.limits, "messages")

@@ -7,6 +7,7 @@ import pytest
 
 from aruntime.control.line import Line
 from aruntime.control.switchboard import Switchboard
+from aruntime.control.tenants import Tenants
 from aruntime.queue.columns import FRONT_ENDS_MAX
 from aruntime.queue.post import pair
 from aruntime.wire.control import AttachFrontEnd, Failed, Message, Ready, Stop, encode
@@ -68,7 +69,7 @@ async def test_no_word_comes_after_the_line_was_closed() -> None:
 
 
 async def test_front_ends_have_numbers_of_their_own_up_to_the_last_row() -> None:
-    switchboard = Switchboard("/", lambda: None)
+    switchboard = Switchboard("/", Tenants(), lambda: None)
     peers = [Peer() for _ in range(FRONT_ENDS_MAX + 1)]
     joined = [switchboard.join(peer.line, os.open("/dev/null", os.O_RDONLY)) for peer in peers[:FRONT_ENDS_MAX]]
     assert sorted(front_end.number for front_end in joined) == list(range(1, FRONT_ENDS_MAX + 1))
