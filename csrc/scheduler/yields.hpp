@@ -44,6 +44,7 @@ inline void Scheduler::vacate(Sequence& sequence) {
   pool_.give_back(sequence.blocks);
   residents_.remove(sequence);
   sequence.residence = 0;
+  sequence.charged = std::max(sequence.charged, sequence.planned);
   sequence.chosen = false;
   sequence.planned = sequence.computed = sequence.pending = 0;
   sequence.announced = sequence.published = 0;
@@ -75,10 +76,11 @@ inline void Scheduler::preempt(Sequence& sequence) {
   }
 }
 
-// Takes their blocks from sequences that are paused until there is room for `blocks`, or there are none left.
-inline void Scheduler::clear_paused(const Sequence& sequence, std::int32_t blocks) {
-  while (counted_.paused > 0 && !has_room(blocks, nullptr)) {
-    Sequence* first = first_to_yield(sequence, Yield::kAnybody);
+// Takes their blocks from sequences that are paused while `wanted`, until there are none left.
+template <typename Wanted>
+inline void Scheduler::clear_paused(const Sequence& sequence, Yield who, Wanted wanted) {
+  while (counted_.paused > 0 && wanted()) {
+    Sequence* first = first_to_yield(sequence, who);
     if (!first || first->state != State::kPaused) return;
     preempt(*first);
   }
