@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aruntime.admission.door import Door
-from aruntime.admission.route import Route, RouteLimits
+from aruntime.admission.limits import RouteLimits
+from aruntime.admission.route import Route
 from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.view import ServedVersion, View

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aruntime.admission.ask import Ask, Sampling
-from aruntime.admission.route import RouteLimits
+from aruntime.admission.limits import RouteLimits
 from aruntime.base.errors import ContextLengthExceeded, InvalidRequest
 from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion

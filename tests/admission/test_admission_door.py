@@ -11,7 +11,8 @@ import pytest
 
 from aruntime.admission.ask import Ask, Sampling
 from aruntime.admission.door import Door
-from aruntime.admission.route import Route, RouteLimits
+from aruntime.admission.limits import RouteLimits
+from aruntime.admission.route import Route
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.base.errors import DeadlineExceeded, Draining, InvalidRequest, ModelError, Overloaded
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
