@@ -1,6 +1,6 @@
 """Says yes or no to a request at once, from what the shared tables count, and pumps outputs to tickets.
 
-    draining? 503 ─► could it ever be served? 400 ─► room, and in time? 503, 504 ─► within its tenant's budgets? 429 ─► in
+    draining? 503 ─► could it ever be served? 400 ─► room, and in time? 503, 504 ─► within the budgets? 429 ─► a ticket
 
 A no costs nothing and says when to come again. Whatever is taken at the door is given back by the ticket's end, once.
 """
@@ -75,8 +75,7 @@ class Door:
     def admit(self, route: Route, ask: Ask) -> Ticket:
         """Let `ask` in, or say why not, and wait for nothing.
 
-        Draining; InvalidRequest for what no wait would make possible; DeadlineExceeded when its deadline is out of reach;
-        Overloaded; RateLimitExceeded.
+        Draining; InvalidRequest: no wait would help; DeadlineExceeded: out of reach; Overloaded; RateLimitExceeded.
         """
         now_s = self._clock()
         if self.draining:

@@ -65,7 +65,7 @@ class Ticket:
         self._timer: asyncio.TimerHandle | None = None
 
     def expire_in(self, left_s: float, timeout_s: float) -> None:
-        """Fail with DeadlineExceeded after `left_s`, whatever the engine does. `timeout_s` is what the client allowed."""
+        """Fail with DeadlineExceeded after `left_s`, whatever the engine does; the client had allowed `timeout_s`."""
         message = f"the deadline passed: {timeout_s:.3g} s were allowed"
         # Not call_at: uvloop counts that from when its turn began.
         self._timer = asyncio.get_running_loop().call_later(left_s, lambda: self.fail(DeadlineExceeded(message)))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aruntime.admission.door import Door
+from aruntime.admission.ledger import Ledger
 from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
 from aruntime.base import log
@@ -91,6 +92,8 @@ class Agent:
         match message:
             case Welcome(front_end=front_end, repository=repository):
                 self._front_end = front_end
+                self.view.door.ledger = Ledger(Table(fds[0]), front_end)
+                _close(fds)
                 self.view.repository = repository
                 self.view.supervised = True
             case ReplicaState():
@@ -125,6 +128,9 @@ class Agent:
         limits = RouteLimits(
             sequences_max=order.sequences_max,
             waiting_max=order.waiting_max,
+            waiting_tokens_max=order.waiting_tokens_max,
+            blocks=order.blocks,
+            block_tokens=order.block_tokens,
             context_max=order.context_max,
             vocab=order.vocab,
             ttft_s=order.ttft_s,

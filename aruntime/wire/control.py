@@ -4,8 +4,8 @@
                               Drain · Stop
     engine -> supervisor      Loaded · Ready · Failed · Drained
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
-    supervisor -> front end   Welcome · ReplicaState · AttachReplica [channel, engine bell, table] · DetachReplica
-                              Drain
+    supervisor -> front end   Welcome [ledger] · ReplicaState · AttachReplica [channel, engine bell, table]
+                              DetachReplica · Drain
 
 In brackets: the descriptors that travel with the message, in this order. JSON, `kind` first; unknown keys are refused.
 """
@@ -48,6 +48,7 @@ class Load(_Message):
     sequences_max: Size
     step_tokens_max: Size
     waiting_max: Size
+    waiting_tokens_max: Size
     ttft_s: FiniteFloat
     itl_s: FiniteFloat
     threads: Size
@@ -118,6 +119,7 @@ class Welcome(_Message):
     """`front_end` is this front end's row in every table, `repository` the folder that is served."""
 
     kind: Literal["welcome"] = "welcome"
+    descriptors: ClassVar[int] = 1
     front_end: FrontEndId
     repository: Folder
 
@@ -152,6 +154,7 @@ class AttachReplica(_Message):
     block_tokens: Size
     sequences_max: Size
     waiting_max: Size
+    waiting_tokens_max: Size
     ttft_s: FiniteFloat
 
 
