@@ -80,10 +80,11 @@ class Door:
         now_s = self._clock()
         if self.draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
-        route.check_size(ask)
+        shared = len(self.tenants) > 1
+        route.check_size(ask, shared)
         check_budget(ask)
         left_s = ask.deadline_s - now_s
-        verdict = route.judge(ask, left_s, len(self.tenants) > 1)
+        verdict = route.judge(ask, left_s, shared)
         if verdict.refusal:
             raise refusal(verdict, ask, left_s, route.limits.ttft_s)
         charge = Charge(self.ledger, ask, now_s)

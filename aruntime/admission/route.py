@@ -11,7 +11,7 @@ from aruntime.admission.budgets import Charge
 from aruntime.admission.gate import Gate, Verdict
 from aruntime.admission.limits import RouteLimits, check_size
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import Overloaded, ServingError
+from aruntime.base.errors import InvalidRequest, Overloaded, ServingError
 from aruntime.queue.channel import FrontEndChannel
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.queue.records import FinishReason
@@ -84,8 +84,10 @@ class Route:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
 
-    def check_size(self, ask: Ask) -> None:
+    def check_size(self, ask: Ask, shared: bool) -> None:
         """InvalidRequest when the replica could not take `ask` even if it had nothing else to do."""
+        if not self.gate.could_hold(ask.priority, ask.choices, shared):
+            raise InvalidRequest(f"{ask.choices} sequences in one request are more than this model takes", param="n")
         check_size(ask, self.limits, self._cells_max)
 
     def judge(self, ask: Ask, left_s: float, shared: bool) -> Verdict:

@@ -95,7 +95,7 @@ def _ask(
         raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
     if any(token >= limits.vocab for token in body.stop_token_ids or ()):
         raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
-    ask = Ask(
+    return Ask(
         request_id=terms.request_id,
         prompts=prompts,
         n=body.n or 1,
@@ -107,9 +107,6 @@ def _ask(
         tenant=terms.tenant,
         field=param,
     )
-    if ask.choices > limits.in_flight_max:
-        raise InvalidRequest(f"n: this model takes at most {limits.in_flight_max} choices", param="n")
-    return ask
 
 
 def _sampling(body: ChatBody | CompletionBody) -> Sampling:
