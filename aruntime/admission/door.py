@@ -95,7 +95,7 @@ class Door:
             charge.settle(0, error)
             raise
         if ask.deadline_s != math.inf:
-            ticket.expire_in(left_s, ask.deadline_s - ask.arrived_s)
+            ticket.expire_at(ask.deadline_s, ask.deadline_s - ask.arrived_s)
         return ticket
 
     def _on_bell(self) -> None:

@@ -64,11 +64,11 @@ class Ticket:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def expire_in(self, left_s: float, timeout_s: float) -> None:
-        """Fail with DeadlineExceeded after `left_s`, whatever the engine does; the client had allowed `timeout_s`."""
+    def expire_at(self, deadline_s: float, timeout_s: float) -> None:
+        """Fail with DeadlineExceeded at `deadline_s` on the loop's clock, whatever the engine does."""
         message = f"the deadline passed: {timeout_s:.3g} s were allowed"
-        # Not call_at: uvloop counts that from when its turn began.
-        self._timer = asyncio.get_running_loop().call_later(left_s, lambda: self.fail(DeadlineExceeded(message)))
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(deadline_s, lambda: self.fail(DeadlineExceeded(message)))
 
     def feed(self, choice: int, token: int, finish: FinishReason, cached_tokens: int) -> None:
         """Take one record of `choice`: a token (or -1), and its end."""

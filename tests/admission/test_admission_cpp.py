@@ -1,4 +1,4 @@
-"""Builds and runs the C++ tests of the rule and of the bucket, under AddressSanitizer and UBSan, and ThreadSanitizer."""
+"""Builds and runs the C++ tests of the rule and of the bucket: AddressSanitizer, UBSan, ThreadSanitizer."""
 
 import os
 import shutil
