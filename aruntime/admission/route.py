@@ -17,6 +17,8 @@ from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table
 
+_NONE = FinishReason.NONE  # a name of its own: it is looked up for every token
+
 
 class _Sequence:
     """A sequence in flight: which choice of which ticket it is, and what it counts for."""
@@ -133,9 +135,7 @@ class Route:
                 self.gate.begin(holder.tenant, holder.prompt_tokens, holder.forecast_s, now_s - holder.admitted_s)
             if finish:
                 self._release(slot, holder)
-            holder.ticket.feed(
-                holder.choice, token, FinishReason(finish) if finish else FinishReason.NONE, cached_tokens
-            )
+            holder.ticket.feed(holder.choice, token, FinishReason(finish) if finish else _NONE, cached_tokens)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
         if self._owed:

@@ -17,7 +17,7 @@ from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloa
 from aruntime.queue.records import FinishReason
 
 # Ends that are an answer. Every other end is an error of the whole request.
-_ANSWERS = (FinishReason.NONE, FinishReason.STOP, FinishReason.LENGTH)
+_ANSWERS = (FinishReason.STOP, FinishReason.LENGTH)
 # Tokens of one choice that nobody has read yet, when it is paused. A reader takes all there is at once.
 PAUSE_TOKENS = 256
 
@@ -74,7 +74,7 @@ class Ticket:
         """Take one record of `choice`: a token (or -1), and its end."""
         if choice not in self._open:
             return
-        if finish not in _ANSWERS:  # an end by an error comes without a token
+        if finish and finish not in _ANSWERS:  # an end by an error comes without a token
             self.fail(_error_of(finish))
             return
         output = self._pending.get(choice)
@@ -85,8 +85,8 @@ class Ticket:
             self._sequences.pause(choice)
         if token >= 0:
             output.token_ids.append(token)
-        output.finish = finish
-        if finish is not FinishReason.NONE:
+        if finish:
+            output.finish = finish
             self._ended(choice)
         self._wake()
 
@@ -126,7 +126,7 @@ class Ticket:
                 self._waiter = None
         output = self._pending.pop(next(iter(self._pending)))
         self._read += len(output.token_ids)
-        if output.choice in self._paused:
+        if self._paused and output.choice in self._paused:
             self._paused.discard(output.choice)
             if output.choice in self._open:
                 self._sequences.resume(output.choice)
