@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from admission_house import House, rest
+from admission_house import FRONT_END, House, rest
 
 from aruntime.admission.ledger import REQUESTS, TOKENS
 from aruntime.admission.tenants import Tenant
@@ -115,6 +115,15 @@ async def test_a_full_submit_ring_spends_nothing() -> None:
         house.door.admit(house.route, house.ask(**ASKED))
     assert (spent(house, TOKENS), house.door.ledger.held(1)) == (43 * 2, 2)
     house.close()
+
+
+async def test_a_front_end_without_a_free_slot_spends_nothing(house: House) -> None:
+    for _ in range(4):
+        house.admit()
+    house.table.zero(FRONT_END)  # whatever the table says
+    with pytest.raises(Overloaded, match="too many requests"):
+        house.admit(**ASKED)
+    assert (spent(house, TOKENS), spent(house, REQUESTS), house.door.ledger.held(1)) == (0, 0, 0)
 
 
 async def test_over_budget_is_refused_until_the_bucket_has_filled(house: House) -> None:
