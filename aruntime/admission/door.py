@@ -27,7 +27,8 @@ _OWED_RETRY_S = 0.005
 class Door:
     """One front end's admission. `bell` is the eventfd that engines ring for it.
 
-    `ledger` holds the budgets, its own until the supervisor hands over the server's; `tenants` are all that are known.
+    `ledger` holds the budgets, its own until the supervisor hands over the server's. `tenants` are NOBODY and whoever
+    else is known.
     """
 
     def __init__(self, bell: int, clock: Callable[[], float], seeds: random.Random) -> None:
@@ -80,7 +81,7 @@ class Door:
         now_s = self._clock()
         if self.draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
-        shared = len(self.tenants) > 1
+        shared = len(self.tenants) > 2  # one is NOBODY
         route.check_size(ask, shared)
         check_budget(ask)
         left_s = ask.deadline_s - now_s

@@ -40,8 +40,10 @@ async def test_a_tenant_that_floods_cannot_take_another_s_last_place() -> None:
     house.close()
 
 
-async def test_the_only_tenant_may_fill_the_queue(house: House) -> None:
-    assert fill(house) == 4
+@pytest.mark.parametrize("known", [(NOBODY,), (NOBODY, ONE)])
+async def test_the_only_tenant_may_fill_the_queue(house: House, known: tuple[Tenant, ...]) -> None:
+    house.door.tenants = known
+    assert fill(house, tenant=known[-1]) == 4
 
 
 async def test_a_class_leaves_room_to_those_above_it() -> None:
@@ -159,7 +161,7 @@ async def test_more_than_the_share_of_the_cache_could_ever_hold_is_the_request_s
 
 
 async def test_choices_that_no_wait_would_let_in_are_the_request_s_fault(house: House) -> None:
-    house.door.tenants = (NOBODY, ONE)
+    house.door.tenants = (NOBODY, ONE, OTHER)
     house.admit(n=2)
     with pytest.raises(InvalidRequest, match="3 sequences") as refused:
         house.admit(n=3)
