@@ -16,8 +16,8 @@ from typing import Any, cast
 import pytest
 import tokenizers
 
+from aruntime.admission.limits import RouteLimits
 from aruntime.admission.registry import Registry
-from aruntime.admission.route import RouteLimits
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
@@ -81,7 +81,8 @@ def _application(tokenizer: Tokenizer) -> tuple[Any, Any]:
     tickets: list[Ticket] = []
     route = SimpleNamespace(limits=RouteLimits(8, 8, 4096, 1 << 20), table=Table(create_table(2, COLUMNS)), row=1)
     served = ServedVersion("demo", 1, 0, tokenizer, cast(Any, route))
-    door = SimpleNamespace(admit=lambda _route, ask: tickets.append(Ticket(ask.choices, lambda _: None)) or tickets[-1])
+    sequences = SimpleNamespace(cancel=lambda _: None, pause=lambda _: None, resume=lambda _: None)
+    door = SimpleNamespace(admit=lambda _route, ask: tickets.append(Ticket(ask.choices, sequences)) or tickets[-1])
     token = tokenizer.encode("rollout")[0]
 
     def feed(last: bool) -> None:

@@ -30,7 +30,8 @@ class Ask:
     """One request: `n` sequences for each of its `prompts`.
 
     Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
-    `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none.
+    `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
+    client called the prompts, for what is said of them.
     """
 
     request_id: str
@@ -42,8 +43,14 @@ class Ask:
     sampling: Sampling = field(default_factory=Sampling)
     priority: Priority = Priority.STANDARD
     tenant: Tenant = NOBODY
+    field: str = "prompt"
 
     @property
     def choices(self) -> int:
         """How many sequences this request is."""
         return len(self.prompts) * self.n
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts, each counted once."""
+        return sum(map(len, self.prompts))

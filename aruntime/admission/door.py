@@ -1,36 +1,44 @@
-"""Says yes or no to a request at once, from what the shared table counts, and pumps outputs to tickets.
+"""Says yes or no to a request at once, from what the shared tables count, and pumps outputs to tickets.
 
-A full queue is an answer (503 with an honest `Retry-After`), never a wait. The engine's own bounds have the last word:
-two front ends that both see one free place are both let in here, and the later one is answered by the engine.
+    draining? 503 ─► could it ever be served? 400 ─► room, and in time? 503, 504 ─► within the budgets? 429 ─► a ticket
+
+A no costs nothing and says when to come again. Whatever is taken at the door is given back by the ticket's end, once.
 """
 
 import asyncio
 import contextlib
+import math
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aruntime.admission.ask import Ask
+from aruntime.admission.budgets import Charge, check_budget, private_ledger
+from aruntime.admission.refusals import refusal
 from aruntime.admission.route import Route
+from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import DeadlineExceeded, Draining, Overloaded, ServingError
-from aruntime.queue.columns import Column
+from aruntime.base.errors import Draining, ServingError
 
-# While a full submit ring holds up a cancel, look again this often. No bell rings for room in a ring.
-_CANCEL_RETRY_S = 0.005
-_RETRY_AFTER_MAX_S = 60.0
+# While a full submit ring holds up a word to the engine, look again this often. No bell rings for room in a ring.
+_OWED_RETRY_S = 0.005
 
 
 class Door:
-    """One front end's admission. `bell` is the eventfd that engines ring for it."""
+    """One front end's admission. `bell` is the eventfd that engines ring for it.
+
+    `ledger` holds the budgets, its own until the supervisor hands over the server's. `tenants` are NOBODY and whoever
+    else is known.
+    """
 
     def __init__(self, bell: int, clock: Callable[[], float], seeds: random.Random) -> None:
         self.draining = False
+        self.ledger = private_ledger()
+        self.tenants: Sequence[Tenant] = (NOBODY,)
         self._bell = bell
         self._clock = clock
         self._seeds = seeds
         self._routes: dict[int, Route] = {}
-        self._pace: dict[int, _Pace] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._retry: asyncio.TimerHandle | None = None
 
@@ -52,13 +60,11 @@ class Door:
         """A replica became reachable."""
         route.on_owed = self._pump_soon
         self._routes[route.replica] = route
-        self._pace[route.replica] = _Pace()
         self._pump()
 
     def detach(self, replica: int, error: ServingError) -> None:
         """A replica is gone: its requests end with `error`."""
         route = self._routes.pop(replica, None)
-        self._pace.pop(replica, None)
         if route is not None:
             route.close(error)
 
@@ -68,24 +74,28 @@ class Door:
         return sum(route.in_flight_here for route in self._routes.values())
 
     def admit(self, route: Route, ask: Ask) -> Ticket:
-        """Let `ask` in, or say why not: Draining, InvalidRequest, DeadlineExceeded, Overloaded. Waits for nothing."""
+        """Let `ask` in, or say why not, and wait for nothing.
+
+        Draining; InvalidRequest: no wait would help; DeadlineExceeded: out of reach; Overloaded; RateLimitExceeded.
+        """
         now_s = self._clock()
         if self.draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
-        route.check_size(ask)
-        if ask.deadline_s <= now_s:
-            raise DeadlineExceeded("the deadline passed before the request was admitted")
-        ended = route.table.sum(Column.ENDED)
-        self._pace[route.replica].note(now_s, ended)
-        in_flight = route.in_flight
-        if in_flight + ask.choices > route.limits.in_flight_max:
-            raise Overloaded(
-                f"{in_flight} sequences are in flight; at most {route.limits.in_flight_max} may be",
-                retry_after_s=self._pace[route.replica].until(ask.choices),
-            )
+        shared = len(self.tenants) > 2  # one is NOBODY
+        route.check_size(ask, shared)
+        check_budget(ask)
+        left_s = ask.deadline_s - now_s
+        verdict = route.judge(ask, left_s, shared)
+        if verdict.refusal:
+            raise refusal(verdict, ask, left_s, route.limits.ttft_s)
+        charge = Charge(self.ledger, ask, now_s)
         seed = ask.sampling.seed if ask.sampling.seed is not None else self._seeds.getrandbits(63)
-        ticket = route.submit(ask, seed)
-        if ask.deadline_s != float("inf"):
+        try:
+            ticket = route.submit(ask, seed, charge, verdict, now_s)
+        except ServingError as error:
+            charge.settle(0, error)
+            raise
+        if ask.deadline_s != math.inf:
             ticket.expire_at(ask.deadline_s, ask.deadline_s - ask.arrived_s)
         return ticket
 
@@ -100,31 +110,10 @@ class Door:
             self._retry.cancel()
             self._retry = None
         for route in self._routes.values():
-            route.pump()
+            route.pump(self._clock())
             if not route.prepare_sleep() and self._loop is not None:
                 self._loop.call_soon(self._pump)
 
     def _pump_soon(self) -> None:
         if self._retry is None and self._loop is not None:
-            self._retry = self._loop.call_later(_CANCEL_RETRY_S, self._pump)
-
-
-class _Pace:
-    """How fast a replica ends sequences, from counts seen at admission, to say when to come again."""
-
-    def __init__(self) -> None:
-        self._since_s: float | None = None
-        self._ended = 0
-        self._per_s = 0.0
-
-    def note(self, now_s: float, ended: int) -> None:
-        """Take a look at the count; the pace is kept over windows of a second or more."""
-        if self._since_s is None:
-            self._since_s, self._ended = now_s, ended
-        elif now_s - self._since_s >= 1.0:
-            self._per_s = (ended - self._ended) / (now_s - self._since_s)
-            self._since_s, self._ended = now_s, ended
-
-    def until(self, sequences: int) -> float:
-        """Seconds until `sequences` more have ended at the present pace, 1 to 60."""
-        return min(_RETRY_AFTER_MAX_S, max(1.0, sequences / self._per_s)) if self._per_s > 0 else 1.0
+            self._retry = self._loop.call_later(_OWED_RETRY_S, self._pump)

@@ -5,34 +5,54 @@ generation grows with each use, so a late word can never name the request that h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aruntime.admission.ask import Ask
+from aruntime.admission.budgets import Charge
+from aruntime.admission.gate import Gate, Verdict
+from aruntime.admission.limits import RouteLimits, check_size
 from aruntime.admission.ticket import Ticket
 from aruntime.base.errors import InvalidRequest, Overloaded, ServingError
 from aruntime.queue.channel import FrontEndChannel
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.queue.records import FinishReason, submit_cells
+from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table
 
+_NONE = FinishReason.NONE  # a name of its own: it is looked up for every token
 
-@dataclass(frozen=True, slots=True)
-class RouteLimits:
-    """What the replica can take: sequences at once, sequences waiting, tokens of context, ids of vocabulary.
 
-    `ttft_s` is the objective that the queue is kept short for.
-    """
+class _Sequence:
+    """A sequence in flight: which choice of which ticket it is, and what it counts for."""
 
-    sequences_max: int
-    waiting_max: int
-    context_max: int
-    vocab: int
-    ttft_s: float = 2.0
+    __slots__ = ("admitted_s", "begun", "choice", "forecast_s", "prompt_tokens", "tenant", "ticket")
 
-    @property
-    def in_flight_max(self) -> int:
-        """Sequences that may be submitted and not ended, over all front ends."""
-        return self.sequences_max + self.waiting_max
+    def __init__(
+        self, ticket: Ticket, choice: int, tenant: int, prompt_tokens: int, forecast_s: float, admitted_s: float
+    ) -> None:
+        self.ticket = ticket
+        self.choice = choice
+        self.tenant = tenant
+        self.prompt_tokens = prompt_tokens
+        self.forecast_s = forecast_s
+        self.admitted_s = admitted_s
+        self.begun = False  # its first token has come
+
+
+class _Sequences:
+    """The slots of one ticket's sequences, by choice."""
+
+    def __init__(self, route: "Route", channel: FrontEndChannel, slots: list[int]) -> None:
+        self._route = route
+        self._channel = channel
+        self._slots = slots
+
+    def cancel(self, choice: int) -> None:
+        self._route.tell(self._slots[choice], self._channel.try_cancel)
+
+    def pause(self, choice: int) -> None:
+        self._route.tell(self._slots[choice], self._channel.try_pause)
+
+    def resume(self, choice: int) -> None:
+        self._route.tell(self._slots[choice], self._channel.try_resume)
 
 
 class Route:
@@ -44,66 +64,81 @@ class Route:
         self.replica = replica
         self.limits = limits
         self.table = table
-        self._channel = channel
         self.row = front_end
+        self.gate = Gate(
+            table,
+            front_end,
+            sequences_max=limits.sequences_max,
+            waiting_max=limits.waiting_max,
+            waiting_tokens_max=limits.waiting_tokens_max,
+            ttft_s=limits.ttft_s,
+        )
+        self._channel = channel
         self._free = list(range(limits.in_flight_max - 1, -1, -1))
         self._generation = [0] * limits.in_flight_max
-        self._holder: list[tuple[Ticket, int] | None] = [None] * limits.in_flight_max
+        self._holder: list[_Sequence | None] = [None] * limits.in_flight_max
         self._cells_max = channel.submit_cells_free  # the whole ring: nothing was sent yet
-        self._cancels: dict[int, int] = {}  # slot -> generation, while the submit ring is full
-        self.on_owed: Callable[[], None] = lambda: None  # called when a cancel has to wait for room in the ring
-
-    @property
-    def in_flight(self) -> int:
-        """Sequences in flight from all front ends."""
-        return self.table.sum(Column.IN_FLIGHT)
+        self._owed: dict[int, _Tell] = {}  # by slot: what the engine could not be told yet, the submit ring being full
+        self.on_owed: Callable[[], None] = lambda: None  # called when a word has to wait for room in the ring
 
     @property
     def in_flight_here(self) -> int:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
 
-    def check_size(self, ask: Ask) -> None:
+    def check_size(self, ask: Ask, shared: bool) -> None:
         """InvalidRequest when the replica could not take `ask` even if it had nothing else to do."""
-        if ask.choices > self.limits.in_flight_max:
-            raise InvalidRequest(
-                f"{ask.choices} sequences in one request; this model takes at most {self.limits.in_flight_max}",
-                param="n",
-            )
-        cells = ask.n * sum(submit_cells(len(prompt)) for prompt in ask.prompts)
-        if cells > self._cells_max:
-            tokens = ask.n * sum(map(len, ask.prompts))
-            raise InvalidRequest(f"{tokens} prompt tokens over all choices are too many for one request", param="n")
+        if not self.gate.could_hold(ask.priority, ask.choices, shared):
+            raise InvalidRequest(f"{ask.choices} sequences in one request are more than this model takes", param="n")
+        check_size(ask, self.limits, self._cells_max)
 
-    def submit(self, ask: Ask, seed: int) -> Ticket:
+    def judge(self, ask: Ask, left_s: float, shared: bool) -> Verdict:
+        """Whether the replica has room for `ask` in time. `shared`: more tenants than one are known."""
+        return self.gate.judge(
+            ask.tenant.index,
+            ask.tenant.weight,
+            ask.priority,
+            ask.choices,
+            ask.n * ask.prompt_tokens,
+            left_s,
+            shared,
+        )
+
+    def submit(self, ask: Ask, seed: int, charge: Charge, verdict: Verdict, now_s: float) -> Ticket:
         """Send every sequence of `ask` to the engine, or none. Overloaded when the rings or slots are full."""
         if len(self._free) < ask.choices:
             raise Overloaded("too many requests are in flight", retry_after_s=1.0)
         slots = [self._free.pop() for _ in range(ask.choices)]
-        ticket = Ticket(ask.choices, lambda choice: self._cancel(slots[choice]))
+        ticket = Ticket(ask.choices, _Sequences(self, self._channel, slots), charge.settle)
+        tenant = ask.tenant.index
         for choice, slot in enumerate(slots):
             self._generation[slot] += 1
             if not self._try_submit(ask, choice, slot, seed):
                 self._free.extend(slots[choice:])
-                ticket.close()
-                raise Overloaded("the replica's submit ring is full", retry_after_s=1.0)
-            self._holder[slot] = (ticket, choice)
-            self.table.add(self.row, Column.IN_FLIGHT, 1)
+                error = Overloaded("the replica's submit ring is full", retry_after_s=1.0)
+                ticket.fail(error)
+                raise error
+            prompt_tokens = len(ask.prompts[choice // ask.n])
+            self._holder[slot] = _Sequence(ticket, choice, tenant, prompt_tokens, verdict.first_s, now_s)
+            self.gate.enter(tenant, prompt_tokens)
         return ticket
 
-    def pump(self) -> None:
-        """Hand over what the engine has written, and send the cancels that found the ring full."""
-        for slot, generation, token, _index, finish, cached_tokens, _logprob in self._channel.take():
+    def pump(self, now_s: float) -> None:
+        """Hand over what the engine has written, and tell it what found the ring full."""
+        for slot, generation, token, index, finish, cached_tokens, _logprob in self._channel.take():
             holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
             if holder is None:
                 self.table.add(self.row, Column.STALE, 1)
                 continue
+            if index == 0 and token >= 0 and not holder.begun:
+                holder.begun = True
+                self.gate.begin(holder.tenant, holder.prompt_tokens, holder.forecast_s, now_s - holder.admitted_s)
             if finish:
-                self._release(slot)
-            holder[0].feed(holder[1], token, FinishReason(finish) if finish else FinishReason.NONE, cached_tokens)
-        for slot in list(self._cancels):
-            self._try_cancel(slot)
-        if self._cancels:
+                self._release(slot, holder)
+            holder.ticket.feed(holder.choice, token, FinishReason(finish) if finish else _NONE, cached_tokens)
+        for slot, tell in list(self._owed.items()):
+            self._try_tell(slot, tell)
+        if self._owed:
             self.on_owed()
 
     def prepare_sleep(self) -> bool:
@@ -119,10 +154,24 @@ class Route:
         holders = [holder for holder in self._holder if holder is not None]
         self._holder = [None] * len(self._holder)
         self._free.clear()
-        self._cancels.clear()
+        self._owed.clear()
         self._channel.close()
-        for ticket, _choice in holders:
-            ticket.fail(error)
+        for holder in holders:
+            holder.ticket.fail(error)
+
+    def tell(self, slot: int, tell: "_Tell") -> None:
+        """Say something of a sequence to the engine, now or when its ring has room; the last word counts."""
+        if self._holder[slot] is None:
+            return  # never submitted, or gone with its replica
+        self._try_tell(slot, tell)
+        if self._owed:
+            self.on_owed()
+
+    def _try_tell(self, slot: int, tell: "_Tell") -> None:
+        if tell(slot, self._generation[slot]):
+            self._owed.pop(slot, None)
+        else:
+            self._owed[slot] = tell
 
     def _try_submit(self, ask: Ask, choice: int, slot: int, seed: int) -> bool:
         sampling = ask.sampling
@@ -150,22 +199,12 @@ class Route:
             seed=(seed + choice % ask.n) & (2**64 - 1),
         )
 
-    def _cancel(self, slot: int) -> None:
-        if self._holder[slot] is None:
-            return  # never submitted, or gone with its replica
-        self._cancels[slot] = self._generation[slot]
-        self._try_cancel(slot)
-        if self._cancels:
-            self.on_owed()
-
-    def _try_cancel(self, slot: int) -> None:
-        generation = self._cancels[slot]
-        if self._generation[slot] != generation or self._channel.try_cancel(slot, generation):
-            del self._cancels[slot]
-
-    def _release(self, slot: int) -> None:
+    def _release(self, slot: int, holder: _Sequence) -> None:
         self._holder[slot] = None
         self._free.append(slot)
-        self._cancels.pop(slot, None)
-        self.table.add(self.row, Column.IN_FLIGHT, -1)
-        self.table.add(self.row, Column.ENDED, 1)
+        self._owed.pop(slot, None)
+        self.gate.leave(holder.tenant, holder.prompt_tokens, holder.begun)
+
+
+# FrontEndChannel's try_cancel, try_pause or try_resume: False when the ring has no room.
+_Tell = Callable[[int, int], bool]

@@ -3,20 +3,31 @@
     open ──tokens──► open ──every choice ended──► done
       └──an error, the deadline, close()──► done          in each case every sequence still running is cancelled
 
-A ticket is fed by its route, in the same event loop, and never loses or repeats a token.
+A ticket is fed by its route, in the same event loop, and never loses or repeats a token. Who reads too slowly has the
+choice paused, so what waits here is bounded; and it goes on when it has been read.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloaded, ServingError
 from aruntime.queue.records import FinishReason
 
 # Ends that are an answer. Every other end is an error of the whole request.
-_ANSWERS = (FinishReason.NONE, FinishReason.STOP, FinishReason.LENGTH)
+_ANSWERS = (FinishReason.STOP, FinishReason.LENGTH)
+# Tokens of one choice that nobody has read yet, when it is paused. A reader takes all there is at once.
+PAUSE_TOKENS = 256
+
+
+class Sequences(Protocol):
+    """The sequences of one ticket, by choice: what it may ask of the engine."""
+
+    def cancel(self, choice: int) -> None: ...
+    def pause(self, choice: int) -> None: ...
+    def resume(self, choice: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -32,14 +43,22 @@ class Output:
 class Ticket:
     """One admitted request. Iterate for its outputs; a ServingError ends the iteration.
 
-    `cancel(choice)` is called for each sequence that must stop early; it is the route's.
+    `on_end(output tokens, error)` is called once, when the last choice has ended, however it did.
     """
 
     attempt = 1
 
-    def __init__(self, choices: int, cancel: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        choices: int,
+        sequences: Sequences,
+        on_end: Callable[[int, ServingError | None], None] = lambda _tokens, _error: None,
+    ) -> None:
         self._open = set(range(choices))
-        self._cancel = cancel
+        self._sequences = sequences
+        self._on_end = on_end
+        self._read = 0  # tokens handed out
+        self._paused: set[int] = set()
         self._pending: dict[int, Output] = {}
         self._error: ServingError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -55,16 +74,19 @@ class Ticket:
         """Take one record of `choice`: a token (or -1), and its end."""
         if choice not in self._open:
             return
-        if finish not in _ANSWERS:  # an end by an error comes without a token
+        if finish and finish not in _ANSWERS:  # an end by an error comes without a token
             self.fail(_error_of(finish))
             return
         output = self._pending.get(choice)
         if output is None:
             output = self._pending[choice] = Output(choice, [], cached_tokens=cached_tokens)
+        elif len(output.token_ids) >= PAUSE_TOKENS and choice not in self._paused:
+            self._paused.add(choice)
+            self._sequences.pause(choice)
         if token >= 0:
             output.token_ids.append(token)
-        output.finish = finish
-        if finish is not FinishReason.NONE:
+        if finish:
+            output.finish = finish
             self._ended(choice)
         self._wake()
 
@@ -78,7 +100,7 @@ class Ticket:
     def cancel_choice(self, choice: int) -> None:
         """End one choice here and in the engine; nothing more of it will be seen."""
         if choice in self._open:
-            self._cancel(choice)
+            self._sequences.cancel(choice)
             self._ended(choice)
             self._wake()
 
@@ -102,7 +124,13 @@ class Ticket:
                 await self._waiter
             finally:
                 self._waiter = None
-        return self._pending.pop(next(iter(self._pending)))
+        output = self._pending.pop(next(iter(self._pending)))
+        self._read += len(output.token_ids)
+        if self._paused and output.choice in self._paused:
+            self._paused.discard(output.choice)
+            if output.choice in self._open:
+                self._sequences.resume(output.choice)
+        return output
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,6 +144,7 @@ class Ticket:
         self._open.discard(choice)
         if not self._open:
             self._disarm()
+            self._on_end(self._read + sum(len(output.token_ids) for output in self._pending.values()), self._error)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aruntime.admission.door import Door
-from aruntime.admission.route import Route, RouteLimits
+from aruntime.admission.ledger import Ledger
+from aruntime.admission.limits import RouteLimits
+from aruntime.admission.route import Route
 from aruntime.admission.tenants import Tenant
 from aruntime.base import log
 from aruntime.control.line import Line
@@ -94,6 +96,8 @@ class Agent:
         match message:
             case Welcome(front_end=front_end, repository=repository):
                 self._front_end = front_end
+                self.view.door.ledger = Ledger(Table(fds[0]), front_end)
+                _close(fds)
                 self.view.repository = repository
                 self.view.supervised = True
             case SetTenants():
@@ -122,6 +126,7 @@ class Agent:
             os.close(enclosure)
         entries = None if known.tenants is None else [(_tenant(entry), _digests(entry.keys)) for entry in known.tenants]
         self.view.registry.replace(entries, _digests(known.admin_keys))
+        self.view.door.tenants = self.view.registry.tenants
 
     async def _attach(self, order: AttachReplica, fds: list[int]) -> None:
         """Take up a channel. The tokenizer is read in a thread: it may be large, and the event loop must turn."""
@@ -139,6 +144,9 @@ class Agent:
         limits = RouteLimits(
             sequences_max=order.sequences_max,
             waiting_max=order.waiting_max,
+            waiting_tokens_max=order.waiting_tokens_max,
+            blocks=order.blocks,
+            block_tokens=order.block_tokens,
             context_max=order.context_max,
             vocab=order.vocab,
             ttft_s=order.ttft_s,

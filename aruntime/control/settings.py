@@ -40,6 +40,8 @@ class Limits(_Settings):
     """Sequences that share a step."""
     waiting_max: Annotated[int, Field(ge=1, le=65_536)] = 256
     """Sequences that wait for their first step; one more is answered 503."""
+    waiting_tokens_max: Annotated[int, Field(ge=1, lt=1 << 31)] = 1 << 20
+    """Tokens of prompts that no token has followed yet; one prompt more is answered 503, unless it is the only one."""
     step_tokens_max: Annotated[int, Field(ge=16, le=65_536)] = 512
     """Tokens that one step computes, over all its sequences."""
     cache_bytes: Annotated[int, Field(ge=1 << 20, lt=1 << 48)] | None = None

@@ -207,6 +207,7 @@ class Supervisor:
                 replica.kill()
         self._hurry.clear()  # the last wait: whoever was killed is being reaped
         await self._until(lambda: self._engines_gone() and self._workers_gone(), _ENGINE_STOP_S)
+        self._switchboard.close()
         log.info("server.stopped", status=self._status)
 
     def _front_ends_gone(self) -> bool:
@@ -246,6 +247,7 @@ def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
         sequences_max=limits.sequences_max,
         step_tokens_max=limits.step_tokens_max,
         waiting_max=limits.waiting_max,
+        waiting_tokens_max=limits.waiting_tokens_max,
         ttft_s=objectives.ttft_s,
         itl_s=objectives.itl_s,
         threads=settings.threads,

@@ -4,7 +4,7 @@ Plain values and dictionaries of this process: reading it costs no wait, no lock
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aruntime.admission.door import Door
@@ -15,7 +15,6 @@ from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady, Permi
 from aruntime.base.names import ModelRef
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.queue.table import Table
 from aruntime.wire.control import ReplicaState
 
 # An engine's loop turns at least every quarter of a second at rest, and after every step.
@@ -86,6 +85,16 @@ class View:
         """Whether the server is shutting down."""
         return self.door.draining
 
+    @property
+    def now_s(self) -> float:
+        """The moment, on the monotonic clock."""
+        return self._clock()
+
+    @property
+    def tenants(self) -> Sequence[Tenant]:
+        """Every tenant that is known."""
+        return self.door.tenants
+
     def resolve(self, ref: ModelRef, tenant: Tenant = NOBODY) -> ServedVersion:
         """The version that `ref` means to `tenant`.
 
@@ -129,10 +138,10 @@ class View:
         }
         return Health(live=True, ready=not reasons, reasons=reasons, engines=engines, dependencies=dependencies)
 
-    def replica_tables(self) -> Iterator[tuple[dict[str, str], Table]]:
-        """The shared table of every served replica, with the labels of its metrics."""
+    def routes(self) -> Iterator[tuple[dict[str, str], Route]]:
+        """The route to every served replica, with the labels of its metrics."""
         for number, served in self._served.items():
-            yield {"model": served.name, "version": str(served.version), "replica": str(number)}, served.route.table
+            yield {"model": served.name, "version": str(served.version), "replica": str(number)}, served.route
 
     def state_is(self, state: ReplicaState) -> None:
         """The supervisor says how a replica is."""

@@ -1,7 +1,10 @@
-"""The columns of a replica's shared table: what its engine and the front ends in front of it tell each other.
+"""The columns of the shared tables: a replica's, and the ledger.
 
-Row 0 is the engine's. Row f is front end f's; readers sum the rows of the front ends. A dead front end's row is zeroed
-by the supervisor.
+A replica's table is what its engine and the front ends in front of it tell each other. Row 0 is the engine's. Row f is
+front end f's; readers sum the rows of the front ends. A dead front end's row is zeroed by the supervisor.
+
+The ledger holds the budgets of tenants over all models. Row 0 holds the buckets, which every front end spends from; row
+f counts what front end f has in flight.
 """
 
 from bisect import bisect_left
@@ -44,8 +47,10 @@ class Column(IntEnum):
     IN_FLIGHT = 20  # sequences submitted whose end has not come back
     ENDED = 21  # sequences whose end has come back
     STALE = 22  # output records of a request that no longer has its slot
+    QUEUED = 23  # of those in flight: no token has come back yet
+    QUEUED_TOKENS = 24  # and the tokens of their prompts
     # Below: results by code, then the histograms, as the front ends saw them.
-    RESULTS = 23
+    RESULTS = 25
 
 
 # How a request ended, as a front end counts it: an answer, a client that left, or an error's code.
@@ -55,9 +60,12 @@ RESULT_CODES = (
     "context_length_exceeded",
     "deadline_exceeded",
     "draining",
+    "invalid_api_key",
     "invalid_request_error",
     "model_error",
     "overloaded",
+    "permission_denied",
+    "rate_limit_exceeded",
 )
 
 
@@ -122,3 +130,32 @@ def tenant_column(tenant: int, column: TenantColumn) -> int:
 
 _TENANTS = E2E.first + E2E.columns
 COLUMNS = _TENANTS + TENANTS_MAX * len(TenantColumn)
+
+
+# What is in flight of a front end, which goes with it. All else that it counts stays true when it is gone.
+PASSING = frozenset(
+    [Column.IN_FLIGHT, Column.QUEUED, Column.QUEUED_TOKENS]
+    + [
+        tenant_column(tenant, column)
+        for tenant in range(TENANTS_MAX)
+        for column in (TenantColumn.IN_FLIGHT, TenantColumn.QUEUED, TenantColumn.QUEUED_TOKENS)
+    ]
+)
+
+
+class LedgerColumn(IntEnum):
+    """What the ledger holds for every tenant: `ledger_column` says where."""
+
+    SEQUENCES = 0  # in flight, over all models; a row for each front end
+    REQUESTS_EMPTY_NS = 1  # row 0: when the bucket of requests was empty (csrc/admission/bucket.hpp)
+    TOKENS_EMPTY_NS = 2  # row 0: the bucket of tokens
+
+
+def ledger_column(tenant: int, column: LedgerColumn) -> int:
+    """The column of the ledger that holds `column` of the tenant with this index."""
+    return tenant * len(LedgerColumn) + column
+
+
+BUCKETS_ROW = 0
+LEDGER_ROWS = FRONT_ENDS_MAX + 1
+LEDGER_COLUMNS = TENANTS_MAX * len(LedgerColumn)

@@ -5,6 +5,9 @@ from libcpp.memory cimport unique_ptr
 
 
 cdef extern from "queue/table.hpp" namespace "aruntime" nogil:
+    cppclass Number "aruntime::Table::Number":
+        pass
+
     cppclass SharedTable "aruntime::Table":
         @staticmethod
         int create(uint32_t rows, uint32_t columns) except +
@@ -14,6 +17,7 @@ cdef extern from "queue/table.hpp" namespace "aruntime" nogil:
         int64_t get(uint32_t row, uint32_t column)
         void set(uint32_t row, uint32_t column, int64_t value)
         void add(uint32_t row, uint32_t column, int64_t delta)
+        Number& cell(uint32_t row, uint32_t column)
         int64_t sum(uint32_t column)
 
 

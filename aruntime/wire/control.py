@@ -4,8 +4,8 @@
                               SetTerms · Drain · Stop
     engine -> supervisor      Loaded · Ready · Failed · Drained
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
-    supervisor -> front end   Welcome · ReplicaState · AttachReplica [channel, engine bell, table] · DetachReplica
-                              SetTenants [memory file with a TenantList] · Drain
+    supervisor -> front end   Welcome [ledger] · ReplicaState · AttachReplica [channel, engine bell, table]
+                              DetachReplica · SetTenants [memory file with a TenantList] · Drain
 
 In brackets: the descriptors that travel with the message, in this order. JSON, `kind` first; unknown keys are refused.
 """
@@ -85,6 +85,7 @@ class Load(_Message):
     sequences_max: Size
     step_tokens_max: Size
     waiting_max: Size
+    waiting_tokens_max: Size
     ttft_s: FiniteFloat
     itl_s: FiniteFloat
     threads: Size
@@ -162,6 +163,7 @@ class Welcome(_Message):
     """`front_end` is this front end's row in every table, `repository` the folder that is served."""
 
     kind: Literal["welcome"] = "welcome"
+    descriptors: ClassVar[int] = 1
     front_end: FrontEndId
     repository: Folder
 
@@ -204,6 +206,7 @@ class AttachReplica(_Message):
     block_tokens: Size
     sequences_max: Size
     waiting_max: Size
+    waiting_tokens_max: Size
     ttft_s: FiniteFloat
 
 

@@ -1,4 +1,5 @@
-// Rows and columns of 64-bit atomics in a sealed memory file. A row has one writer; anybody reads, and sums.
+// Rows and columns of 64-bit atomics in a sealed memory file. A row has one writer; anybody reads, and sums. Of a cell that
+// many write, `cell` gives the atomic itself.
 //
 // Every number stands alone: nothing orders one cell after another, so relaxed loads and stores are enough. A row is as
 // many whole cache lines as it needs, so writers do not share one.
@@ -16,6 +17,8 @@ namespace aruntime {
 
 class Table {
  public:
+  using Number = std::atomic<std::int64_t>;
+
   // Returns the descriptor of a new table of zeros.
   static int create(std::uint32_t rows, std::uint32_t columns) {
     if (!is_side(rows) || !is_side(columns)) {
@@ -47,6 +50,7 @@ class Table {
   void add(std::uint32_t row, std::uint32_t column, std::int64_t delta) noexcept {
     at(row, column).fetch_add(delta, std::memory_order_relaxed);
   }
+  Number& cell(std::uint32_t row, std::uint32_t column) noexcept { return at(row, column); }
   std::int64_t sum(std::uint32_t column) const noexcept {
     std::int64_t total = 0;
     for (std::uint32_t row = 0; row < rows_; ++row) total += get(row, column);
@@ -54,7 +58,6 @@ class Table {
   }
 
  private:
-  using Number = std::atomic<std::int64_t>;
   struct Label {
     std::uint64_t magic = 0x31304c4254525241;  // "ARRTBL01"
     std::uint32_t rows = 0;

@@ -27,6 +27,7 @@ MESSAGE = st.one_of(
         sequences_max=SIZE,
         step_tokens_max=SIZE,
         waiting_max=SIZE,
+        waiting_tokens_max=SIZE,
         ttft_s=st.floats(0, 100),
         itl_s=st.floats(0, 100),
         threads=SIZE,

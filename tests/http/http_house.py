@@ -10,7 +10,8 @@ from typing import Any
 import tokenizers
 
 from aruntime.admission.door import Door
-from aruntime.admission.route import Route, RouteLimits
+from aruntime.admission.limits import RouteLimits
+from aruntime.admission.route import Route
 from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
 from aruntime.http.limits import HttpLimits

@@ -1,0 +1,48 @@
+"""What a replica can take, and what it could not take even if it had nothing else to do."""
+
+from dataclasses import dataclass
+
+from aruntime.admission.ask import Ask
+from aruntime.admission.tenants import Tenant
+from aruntime.base.errors import InvalidRequest
+from aruntime.queue.records import submit_cells
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """What the replica can take: sequences at once, sequences waiting, tokens of context, ids of vocabulary.
+
+    `ttft_s` is the objective that the queue is kept short for, `waiting_tokens_max` bounds the prompts in it. Its cache
+    has `blocks` of `block_tokens`.
+    """
+
+    sequences_max: int
+    waiting_max: int
+    context_max: int
+    vocab: int
+    ttft_s: float = 2.0
+    waiting_tokens_max: int = 1 << 20
+    blocks: int = 1 << 20
+    block_tokens: int = 16
+
+    @property
+    def in_flight_max(self) -> int:
+        """Sequences that may be submitted and not ended, over all front ends."""
+        return self.sequences_max + self.waiting_max
+
+    def tokens_max(self, tenant: Tenant) -> int:
+        """Tokens that one sequence of `tenant` may have: the context, or as many as its share of the cache holds."""
+        return min(self.context_max, int(self.blocks * tenant.cache_max) * self.block_tokens)
+
+
+def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
+    """InvalidRequest when a prompt of `ask` is larger than the replica, or all of it than a ring of `cells_max`."""
+    cells = ask.n * sum(submit_cells(len(prompt)) for prompt in ask.prompts)
+    if cells > cells_max:
+        tokens = ask.n * ask.prompt_tokens
+        raise InvalidRequest(f"{tokens} prompt tokens over all choices are too many for one request", param="n")
+    tokens = max(map(len, ask.prompts)) + ask.max_tokens
+    if tokens > limits.tokens_max(ask.tenant):
+        raise InvalidRequest(
+            f"{tokens} tokens in one sequence; there is room for {limits.tokens_max(ask.tenant)}", param="max_tokens"
+        )
