@@ -5,6 +5,7 @@ generation grows with each use, so a late word can never name the request that h
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.budgets import Charge
@@ -20,21 +21,17 @@ from aruntime.queue.table import Table
 _NONE = FinishReason.NONE  # a name of its own: it is looked up for every token
 
 
+@dataclass(slots=True, eq=False)
 class _Sequence:
-    """A sequence in flight: which choice of which ticket it is, and what it counts for."""
+    """A sequence in flight: which choice of which ticket it is, and what it counts for until its end."""
 
-    __slots__ = ("admitted_s", "begun", "choice", "forecast_s", "prompt_tokens", "tenant", "ticket")
-
-    def __init__(
-        self, ticket: Ticket, choice: int, tenant: int, prompt_tokens: int, forecast_s: float, admitted_s: float
-    ) -> None:
-        self.ticket = ticket
-        self.choice = choice
-        self.tenant = tenant
-        self.prompt_tokens = prompt_tokens
-        self.forecast_s = forecast_s
-        self.admitted_s = admitted_s
-        self.begun = False  # its first token has come
+    ticket: Ticket
+    choice: int
+    tenant: int
+    prompt_tokens: int
+    forecast_s: float
+    admitted_s: float
+    begun: bool = False  # its first token has come
 
 
 class _Sequences:
