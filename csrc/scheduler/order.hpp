@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "scheduler/tenants.hpp"
@@ -66,6 +67,16 @@ class FairOrder {
   // In this plan nobody is taken up any more.
   void close() noexcept {
     for (const std::uint32_t number : wanting_) tenants_[number].close();
+  }
+
+  // What a tenant may have now before anybody else who wants something, in prefilled tokens.
+  double lead_tokens(std::uint32_t number) const noexcept {
+    const Tenant& owner = tenants_[number];
+    double others = std::numeric_limits<double>::infinity();
+    for (const std::uint32_t other : wanting_) {
+      if (other != number) others = std::min(others, tenants_[other].virtual_time);
+    }
+    return std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, kSavedTokens);
   }
 
   // When it is the turn of one of a tenant's classes, in virtual time.
