@@ -1,0 +1,74 @@
+// One simulated engine: the product's scheduler, the letters that wait in its submit rings, and the step that runs.
+//
+//   turn: [commit the step that ran, deliver] -> receive letters -> plan -> the step runs for as long as the model says
+#pragma once
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "door.hpp"
+#include "model.hpp"
+#include "scheduler/scheduler.hpp"
+
+namespace aruntime::simulation {
+
+struct Letter {
+  MessageKind kind;
+  std::uint32_t slot, generation;
+};
+
+// One row of the step that runs.
+struct Row {
+  std::uint32_t front_end, slot, generation, tenant;
+  std::int32_t tokens, context, sample_row;
+  std::int32_t said;  // what the model sampled; kEos where nothing is to be kept
+};
+
+struct Replica {
+  Replica(const Scenario& scenario, std::uint32_t number)
+      : number(number), letters(static_cast<std::size_t>(scenario.run.front_ends)), counts(make_counts(scenario)),
+        seen(counts) {
+    begin(scenario);
+  }
+
+  // A new engine with nothing in it; what the old one held is gone.
+  void begin(const Scenario& scenario) {
+    scheduler = std::make_unique<Scheduler>(scenario.engine.limits, std::vector<std::int32_t>{kEos});
+    if (scenario.run.check_every > 0) shadow = std::make_unique<Shadow>(scenario.engine.limits);
+    for (std::uint32_t tenant = 0; tenant < scenario.tenants.size(); ++tenant) {
+      const TenantPlan& plan = scenario.tenants[tenant];
+      scheduler->set_tenant(tenant, {.weight = plan.weight, .cache_max = plan.cache_max,
+                                     .cache_reserved = plan.cache_reserved,
+                                     .tokens_per_s_reserved = plan.tokens_per_s_reserved,
+                                     .prefix_group = plan.prefix_group});
+    }
+    for (auto& queue : letters) queue.clear();
+    rows.clear();
+    running = false;
+    held = 0;
+    ++turn;
+  }
+
+  static Counts make_counts(const Scenario& scenario) {
+    Counts counts;
+    counts.tenants.resize(scenario.tenants.size());
+    return counts;
+  }
+
+  std::uint32_t number;
+  std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<Shadow> shadow;
+  std::vector<std::deque<Letter>> letters;  // by front end
+  std::vector<Row> rows;
+  std::vector<std::int32_t> tokens;  // what the step that runs has sampled, a row of its samples
+  bool running = false;
+  bool asleep = true;
+  bool unread = false;  // a front end did not look at its outputs
+  std::uint64_t turn = 0;  // the number of the turn that is due; an older one was overtaken
+  std::int32_t held = 0;   // sequences that the scheduler was told to pause
+  Counts counts, seen;     // what front ends count, and what they know of it
+};
+
+}  // namespace aruntime::simulation

@@ -1,0 +1,58 @@
+// Runs a simulated world. The same arguments give the same run.
+//
+//   simulate chaos SEED STEPS [FAULT]    a world drawn from SEED, every step checked; FAULT: see World's Fault, by number
+//   simulate run FOLDER < scenario       a scenario from text; its books are written to FOLDER for numpy
+//
+// Exit status 1: a promise was broken; the last line says which, at which seed and step.
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+
+#include "chaos.hpp"
+#include "world.hpp"
+
+using namespace aruntime::simulation;
+
+namespace {
+
+void print(const World& world) {
+  std::printf("steps %lld preemptions %lld virtual_s %.3f", static_cast<long long>(world.steps()),
+              static_cast<long long>(world.preemptions()), world.now_s());
+  for (const auto& [end, count] : world.ends()) std::printf(" end%u %lld", end, static_cast<long long>(count));
+  std::printf("\n");
+}
+
+int chaos_run(std::uint64_t seed, std::int64_t steps, Fault fault) {
+  World world(chaos(seed, steps), fault);
+  world.books().keep = false;
+  try {
+    world.run();
+    world.settle();
+  } catch (const std::exception& broken) {
+    std::printf("broken: %s; replay: simulate chaos %llu %lld\n", broken.what(), static_cast<unsigned long long>(seed),
+                static_cast<long long>(world.steps() + 1));
+    return 1;
+  }
+  print(world);
+  return 0;
+}
+
+int scenario_run(const std::string& folder) {
+  World world(Scenario::read(std::cin));
+  world.run();
+  world.books().write(folder);
+  print(world);
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count >= 4 && std::strcmp(arguments[1], "chaos") == 0) {
+    const Fault fault = count > 4 ? static_cast<Fault>(std::atoi(arguments[4])) : Fault::kNone;
+    return chaos_run(std::strtoull(arguments[2], nullptr, 10), std::atoll(arguments[3]), fault);
+  }
+  if (count == 3 && std::strcmp(arguments[1], "run") == 0) return scenario_run(arguments[2]);
+  std::fprintf(stderr, "simulate chaos SEED STEPS [FAULT] | simulate run FOLDER < scenario\n");
+  return 2;
+}
