@@ -34,10 +34,12 @@ struct Ask {
   std::int32_t turns_left = 0;
   std::uint64_t session = 0;  // of its conversation
 
-  std::vector<std::int32_t> tokens;   // the prompt, then what was sampled
+  // The prompt, then what the model says after it: a function of what stands before, so a token that is lost with its
+  // step is sampled again the same.
+  std::vector<std::int32_t> tokens;
   std::vector<std::uint64_t> hashes;  // of each prefix of them; only where the cache is shadowed
 
-  std::int32_t computed = 0;  // tokens, by the last step that committed
+  std::int32_t charged = 0;  // tokens that were computed once
   std::int32_t told = 0;
   bool invalid = false;    // asks what nobody can serve
   bool received = false;   // by the scheduler

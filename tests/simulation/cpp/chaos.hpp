@@ -15,11 +15,12 @@ inline Scenario chaos(std::uint64_t seed, std::int64_t steps) {
   Run& run = scenario.run;
   run.seed = seed;
   run.steps = steps;
-  run.duration_s = kNever;
+  run.duration_s = static_cast<double>(steps) * 0.01;  // where hardly anybody is let in, steps are rare
   run.front_ends = chance.between(1, 3);
   run.replicas = chance.happens(0.2) ? 2 : 1;
   run.admission = chance.happens(0.7);
   run.hasty = chance.happens(0.5);
+  run.overlap = chance.happens(0.5);
   run.check_every = 16;
   run.sample_s = 1e6;
   run.front_end_life_s = chance.happens(0.5) ? real(2, 20) : kNever;
@@ -37,9 +38,11 @@ inline Scenario chaos(std::uint64_t seed, std::int64_t steps) {
   limits.block_tokens = 1 << chance.between(0, 4);
   limits.blocks = std::max(2, chance.between(200, 1500) / limits.block_tokens);
   limits.vocab = 500;
+  limits.itl_s = chance.happens(0.5) ? real(1e-3, 4e-3) : kNever;
   scenario.step_time = {.base_s = 1e-3, .prefill_token_s = 1e-5, .decode_s = 5e-5, .context_token_s = 1e-7, .noise = 0.3};
   // About as many requests as such a replica can serve, shared out unevenly; sometimes many more.
   const std::int32_t tenants = chance.between(1, 5);
+  const bool promises = chance.happens(0.5);
   const double capacity_per_s = run.replicas * limits.sequences_max / (30 * 1.5e-3);
   for (std::int32_t i = 0; i < tenants; ++i) {
     TenantPlan& tenant = scenario.tenants.emplace_back();
@@ -51,7 +54,7 @@ inline Scenario chaos(std::uint64_t seed, std::int64_t steps) {
     tenant.prompt_median = real(1, 60);
     tenant.prompt_max = chance.between(10, 320);  // some can never fit
     tenant.output_median = real(1, 30);
-    tenant.output_max = chance.between(1, 60);
+    tenant.output_max = chance.between(1, std::min(60, limits.tokens_max() / 3));
     tenant.system_tokens = chance.happens(0.5) ? chance.between(1, 80) : 0;
     tenant.turns = chance.happens(0.4) ? real(1, 4) : 1;
     tenant.think_s = real(0.01, 1);
@@ -62,9 +65,9 @@ inline Scenario chaos(std::uint64_t seed, std::int64_t steps) {
     tenant.read_tokens_per_s = chance.happens(0.3) ? real(5, 200) : 0;
     tenant.weight = std::exp2(chance.between(-2, 3));
     tenant.prefix_group = chance.below(3);
-    if (chance.happens(0.3)) tenant.cache_reserved = real(0, 0.8 / tenants);
-    if (chance.happens(0.3)) tenant.cache_max = real(tenant.cache_reserved + 0.1, 1);
-    if (chance.happens(0.3)) tenant.tokens_per_s_reserved = real(0, 2000);
+    if (promises && chance.happens(0.5)) tenant.cache_reserved = real(0, 0.8 / tenants);
+    if (chance.happens(0.3)) tenant.cache_max = real(std::max(0.3, tenant.cache_reserved), 1);
+    if (promises && chance.happens(0.5)) tenant.tokens_per_s_reserved = real(0, 2000);
     if (chance.happens(0.2)) tenant.requests_per_minute = real(60, 6000);
     if (chance.happens(0.2)) tenant.tokens_per_minute = real(6000, 600000);
   }

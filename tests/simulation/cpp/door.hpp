@@ -20,7 +20,10 @@ inline constexpr std::uint32_t kBudget = 6, kSize = 7;
 struct Counts {
   admission::Held all;
   std::vector<admission::Held> tenants;
+  // Written by the engine after each step.
   admission::Pace pace;
+  double waiting_weight = 0, drain_s = 0;
+
   std::int64_t load() const noexcept { return all.in_flight; }
 };
 
@@ -41,9 +44,10 @@ class Door {
     standing.all = counts.all;
     standing.tenant = counts.tenants[tenant];
     standing.shared = !scenario_.run.hide_tenants && scenario_.tenants.size() > 1;
-    for (std::uint32_t other = 0; other < counts.tenants.size(); ++other) {
-      if (other != tenant && counts.tenants[other].queued > 0) standing.rivals_weight += weight(other);
-    }
+    standing.drain_s = counts.drain_s;
+    standing.rivals_weight = counts.waiting_weight;
+    if (standing.tenant.queued > 0) standing.rivals_weight -= weight(tenant);
+    standing.rivals_weight = std::max(0.0, standing.rivals_weight);
     admission::Request request;
     request.prompt_tokens = ask.prompt_tokens;
     request.priority = scenario_.run.hide_classes ? Priority::kStandard : ask.priority;

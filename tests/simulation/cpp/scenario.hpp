@@ -47,6 +47,7 @@ struct Engine {
                 .block_tokens = 16, .blocks = 4096, .vocab = 32000};
   std::int64_t waiting_tokens_max = 1 << 20;
   double ttft_s = 2;
+  std::int32_t prefix_cache = 1;  // 0: every prompt begins in its own way, so none shares a prefix
 
   template <typename Visit>
   void each(Visit&& visit) {
@@ -59,6 +60,8 @@ struct Engine {
     visit("vocab", limits.vocab);
     visit("waiting_tokens_max", waiting_tokens_max);
     visit("ttft_s", ttft_s);
+    visit("itl_s", limits.itl_s);
+    visit("prefix_cache", prefix_cache);
   }
 };
 
@@ -127,6 +130,7 @@ struct Run {
   double fail_share = 0;        // of the steps, that break
   double idle_reader_share = 0;  // of the turns, in which a front end does not read its outputs
   std::int32_t unread_max = 256;  // tokens that a front end holds for a slow reader before it pauses the sequence
+  std::int32_t overlap = 0;       // the next step is planned while one runs
   std::int32_t hasty = 0;         // messages also reach the scheduler while its step runs
   std::int32_t check_every = 0;  // steps between two checks of all books; 0: never, and no shadow of the cache
 
@@ -150,6 +154,7 @@ struct Run {
     visit("fail_share", fail_share);
     visit("idle_reader_share", idle_reader_share);
     visit("unread_max", unread_max);
+    visit("overlap", overlap);
     visit("hasty", hasty);
     visit("check_every", check_every);
   }

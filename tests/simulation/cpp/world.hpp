@@ -19,7 +19,7 @@
 namespace aruntime::simulation {
 
 // What can be done wrong on purpose, to see that the checks see it.
-enum class Fault { kNone, kSwapTokens, kForgetWrite, kLoseRecord, kRepeatRecord, kWakePaused, kLeakPlace };
+enum class Fault { kNone, kSwapTokens, kForgetWrite, kLoseRecord, kRepeatRecord, kFavour };
 
 class World {
  public:
@@ -85,14 +85,17 @@ class World {
   void receive(Replica& replica, std::uint32_t front_end);
   void submit(Replica& replica, Ask& ask);
   void turn(Replica& replica);
-  void plan(Replica& replica);
-  void check_plan(Replica& replica, const StepPlan& plan);
+  bool plan(Replica& replica);
+  void run_step(Replica& replica, const StepPlan& plan, Step& step);
+  void sample(Replica& replica, const StepPlan& plan, std::int32_t row, Ask& ask, Step& step);
+  void charge(Replica& replica, Ask& ask, std::int32_t context, const Row& row);
+  void check_fairness(Replica& replica);
   void commit(Replica& replica);
   void deliver(Replica& replica);
   void wake(Replica& replica);
   void signal(Replica& replica);
   void engine_dies(Replica& replica);
-  void check_tenants(const Replica& replica, const StepPlan& plan);
+  void check_caps(const StepPlan& plan, const Step& step);
   void count_first(const Ask& ask);
 
   Ask* find(const Row& row) { return front_ends_[row.front_end].find(row.slot, row.generation); }

@@ -139,8 +139,11 @@ inline void World::write_prompt(Ask& ask, const Conversation& conversation) {
   for (std::int32_t i = 0; i < drawn; ++i) {
     ask.tokens.push_back(kFirstToken + static_cast<std::int32_t>(chance_.below(vocab)));
   }
+  if (!scenario_.engine.prefix_cache) ask.tokens.front() = kFirstToken + static_cast<std::int32_t>(chance_.below(vocab));
   ask.prompt_tokens = static_cast<std::int32_t>(ask.tokens.size());
-  ask.invalid = ask.prompt_tokens >= scenario_.engine.limits.tokens_max();
+  const Limits& limits = scenario_.engine.limits;
+  const auto share = std::max(1, static_cast<std::int32_t>(plan.cache_max * limits.blocks));
+  ask.invalid = ask.prompt_tokens >= std::min(limits.tokens_max(), share * limits.block_tokens);
   if (scenario_.run.check_every == 0) return;
   std::uint64_t hash = root_of(plan.prefix_group);
   for (const std::int32_t token : ask.tokens) {
@@ -184,6 +187,7 @@ inline void World::take(Ask& ask, const OutputRecord& record) {
   must(record.token >= 0 || record.finish != FinishReason::kNone, "a record that says nothing", ask.slot);
   if (record.token >= 0) {
     const auto place = static_cast<std::size_t>(ask.prompt_tokens + ask.told);
+    must(ask.told < ask.wanted, "a token after the stop", ask.slot, ask.told);
     must(place < ask.tokens.size() && ask.tokens[place] == record.token, "told what was not sampled", ask.slot, ask.told);
     if (ask.told++ == 0) {
       ask.record.first_s = static_cast<float>(now_s_ - ask.record.arrived_s);
@@ -225,7 +229,9 @@ inline void World::read_on(Ask& ask) {
 
 // An end must have its reason.
 inline void World::check_end(const Ask& ask, FinishReason finish) const {
-  const std::int32_t room = scenario_.engine.limits.tokens_max() - ask.prompt_tokens;
+  const Limits& limits = scenario_.engine.limits;
+  const auto share = std::max(1, static_cast<std::int32_t>(scenario_.tenants[ask.tenant].cache_max * limits.blocks));
+  const std::int32_t room = std::min(limits.tokens_max(), share * limits.block_tokens) - ask.prompt_tokens;
   const std::int32_t length = std::min(ask.max_tokens, room);
   switch (finish) {
     case FinishReason::kStop: return must(ask.told == ask.wanted, "stopped too early", ask.told, ask.wanted);
@@ -274,7 +280,8 @@ inline void World::come_again(const Ask& ask) {
   if (ask.turns_left == 0 || ask.told != ask.wanted || ask.cancelled) return;
   const auto next_max = static_cast<std::int32_t>(ask.tokens.size()) + plan.prompt_max + plan.output_max;
   if (next_max >= scenario_.engine.limits.tokens_max()) return;
-  conversations_[ask.session] = {ask.tenant, ask.turns_left, ask.session, ask.tokens};
+  const auto said = ask.tokens.begin() + ask.prompt_tokens + ask.told;
+  conversations_[ask.session] = {ask.tenant, ask.turns_left, ask.session, {ask.tokens.begin(), said}};
   at(now_s_ + chance_.exponential(plan.think_s), Kind::kFollowUp, 0, 0, 0, ask.session);
 }
 

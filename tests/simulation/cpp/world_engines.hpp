@@ -62,92 +62,153 @@ inline void World::submit(Replica& replica, Ask& ask) {
 }
 
 inline void World::turn(Replica& replica) {
-  if (replica.running) commit(replica);
+  if (!replica.steps.empty()) commit(replica);
   deliver(replica);
   if (scenario_.run.signal_s == 0) signal(replica);
   for (std::uint32_t front_end = 0; front_end < front_ends_.size(); ++front_end) receive(replica, front_end);
-  plan(replica);
-}
-
-inline void World::plan(Replica& replica) {
-  const StepPlan& plan = replica.scheduler->plan(now_s_);
-  if (plan.tokens == 0) {
+  const std::size_t steps_max = scenario_.run.overlap ? 2 : 1;
+  while (replica.steps.size() < steps_max && plan(replica)) continue;
+  double next_s = kNever;
+  if (!replica.steps.empty()) {
+    next_s = replica.steps.front().ends_s;
+  } else {
     const Stats stats = replica.scheduler->stats();
-    must(stats.waiting + stats.running == 0 || replica.held > 0, "idle with work to do", stats.waiting, stats.running);
+    must(stats.waiting + stats.running == 0, "idle with work to do", stats.waiting, stats.running);
     replica.asleep = true;
     // What a front end has not read yet, it reads a little later.
-    const double rest_s = replica.unread ? now_s_ + 1e-3 : replica.scheduler->next_deadline_s();
-    return at(rest_s, Kind::kTurn, replica.number, 0, 0, ++replica.turn);
+    next_s = replica.unread ? now_s_ + 1e-3 : replica.scheduler->next_deadline_s();
   }
-  check_plan(replica, plan);
-  replica.running = true;
-  at(now_s_ + seconds(scenario_.step_time, plan, chance_), Kind::kTurn, replica.number, 0, 0, ++replica.turn);
+  at(next_s, Kind::kTurn, replica.number, 0, 0, ++replica.turn);
 }
 
-// Looks at every row, runs it in the shadow, and notes what `commit` needs.
-inline void World::check_plan(Replica& replica, const StepPlan& plan) {
+// Plans a step behind those under way. False: there is nothing to compute.
+inline bool World::plan(Replica& replica) {
+  const StepPlan& plan = replica.scheduler->plan(now_s_);
+  if (plan.tokens == 0) return false;
+  Step step;
+  run_step(replica, plan, step);
+  const double begins_s = replica.steps.empty() ? now_s_ : replica.steps.back().ends_s;
+  step.ends_s = begins_s + seconds(scenario_.step_time, plan, chance_);
+  replica.steps.push_back(std::move(step));
+  return true;
+}
+
+// Looks at every row of the plan and computes what it will say. Steps run in the order of their plans, so the shadow may
+// be written now.
+inline void World::run_step(Replica& replica, const StepPlan& plan, Step& step) {
   const Limits& limits = scenario_.engine.limits;
   must(plan.tokens <= limits.step_tokens_max && plan.sequences <= limits.sequences_max, "too large a step", plan.tokens,
        plan.sequences);
-  replica.rows.clear();
-  replica.tokens.assign(static_cast<std::size_t>(plan.samples), kEos);
+  step.tokens.assign(static_cast<std::size_t>(plan.samples), kEos);
   for (std::int32_t row = 0; row < plan.sequences; ++row) {
     const Planned& planned = plan.planned[static_cast<std::size_t>(row)];
     const Sequence& sequence = *planned.sequence;
     Ask* ask = front_ends_.at(sequence.front_end).find(sequence.slot, sequence.generation);
     must(ask && ask->replica == replica.number, "a step for a request that ended", sequence.slot);
     must(!ask->held, "a paused sequence computes", sequence.slot);
-    const std::int32_t context = plan.context_len[static_cast<std::size_t>(row)];
-    must((planned.sample_row >= 0) == (context == static_cast<std::int32_t>(ask->tokens.size())), "sampled too early",
-         context, planned.sample_row);
-    const std::uint64_t hash = replica.shadow ? replica.shadow->run(plan, row, *ask) : mix(ask->session, ask->tokens.size());
-    const std::int32_t said = planned.sample_row < 0 ? kEos : next_token(*ask, hash, limits.vocab);
-    if (planned.sample_row >= 0) replica.tokens[static_cast<std::size_t>(planned.sample_row)] = said;
-    replica.rows.push_back({ask->front_end, ask->slot, ask->generation, ask->tenant, planned.tokens, context,
-                            planned.sample_row, said});
-    if (replica.shadow && strikes(Fault::kForgetWrite)) replica.shadow->forget(plan.slot_mapping[0]);
+    sample(replica, plan, row, *ask, step);
+    step.rows.push_back({ask->front_end, ask->slot, ask->generation, ask->tenant, planned.tokens, planned.sample_row,
+                         row < plan.decodes});
+    charge(replica, *ask, plan.context_len[static_cast<std::size_t>(row)], step.rows.back());
   }
-  check_tenants(replica, plan);
+  if (replica.shadow && strikes(Fault::kForgetWrite)) replica.shadow->forget(plan.slot_mapping[0]);
+  if (scenario_.run.check_every == 0) return;
+  check_caps(plan, step);
+  check_fairness(replica);
 }
 
-// No tenant's sequences hold more blocks than its cap.
-inline void World::check_tenants(const Replica& replica, const StepPlan& plan) {
-  if (!replica.shadow) return;
+inline void World::sample(Replica& replica, const StepPlan& plan, std::int32_t row, Ask& ask, Step& step) {
+  const auto at = static_cast<std::size_t>(row);
+  const std::int32_t context = plan.context_len[at], sample_row = plan.planned[at].sample_row;
+  if (row < plan.decodes && plan.token_source[at] >= 0) {
+    must(!replica.steps.empty(), "a token of a step that is not under way", row);
+    const std::int32_t said = replica.steps.back().tokens.at(static_cast<std::size_t>(plan.token_source[at]));
+    must(said == ask.tokens[static_cast<std::size_t>(context - 1)], "another row's token", row, plan.token_source[at]);
+  }
+  const std::uint64_t hash = replica.shadow ? replica.shadow->run(plan, row, ask)
+                                            : mix(ask.session, static_cast<std::uint64_t>(context));
+  if (sample_row < 0) return;
+  must(context >= ask.prompt_tokens, "sampled within the prompt", context, ask.prompt_tokens);
+  const std::int32_t said = next_token(ask, context, hash, scenario_.engine.limits.vocab);
+  step.tokens[static_cast<std::size_t>(sample_row)] = said;
+  if (context < static_cast<std::int32_t>(ask.tokens.size())) return;  // sampled before, and lost
+  ask.tokens.push_back(said);
+  if (replica.shadow) ask.hashes.push_back(mix(ask.hashes.back(), static_cast<std::uint64_t>(said)));
+}
+
+// What the tenant has had, as the scheduler charges for it: not for what is computed again.
+inline void World::charge(Replica& replica, Ask& ask, std::int32_t context, const Row& row) {
+  const std::int32_t fresh = std::max(0, context - std::max(context - row.tokens, ask.charged));
+  ask.charged = std::max(ask.charged, context);
+  (row.decodes ? decoded_ : prefilled_)[row.tenant] += fresh;
+  replica.served[row.tenant] += row.decodes ? kDecodeCost * row.tokens : kPrefillCost * fresh;
+}
+
+// No tenant's sequences hold more blocks than its cap. Only of tenants that share with nobody else: a block that two
+// tenants use counts for one of them.
+inline void World::check_caps(const StepPlan& plan, const Step& step) {
   const Limits& limits = scenario_.engine.limits;
   std::vector<std::set<std::int32_t>> blocks(scenario_.tenants.size());
-  for (std::size_t row = 0; row < replica.rows.size(); ++row) {
+  for (std::size_t row = 0; row < step.rows.size(); ++row) {
     const std::int32_t* table = &plan.block_tables[row * static_cast<std::size_t>(plan.table_stride)];
-    blocks[replica.rows[row].tenant].insert(table, table + limits.blocks_for(replica.rows[row].context));
+    blocks[step.rows[row].tenant].insert(table, table + limits.blocks_for(plan.context_len[row]));
   }
-  for (std::size_t tenant = 0; tenant < blocks.size(); ++tenant) {
-    const double cap = scenario_.tenants[tenant].cache_max * limits.blocks;
-    must(static_cast<double>(blocks[tenant].size()) <= std::max(1.0, cap), "more blocks than the tenant's cap",
-         static_cast<std::int64_t>(tenant), static_cast<std::int64_t>(blocks[tenant].size()));
+  for (std::uint32_t tenant = 0; tenant < blocks.size(); ++tenant) {
+    const TenantPlan& own = scenario_.tenants[tenant];
+    const auto sharers = std::count_if(scenario_.tenants.begin(), scenario_.tenants.end(), [&](const TenantPlan& other) {
+      return other.prefix_group == own.prefix_group;
+    });
+    if (sharers > 1) continue;
+    const double cap = std::max(1.0, own.cache_max * limits.blocks);
+    must(static_cast<double>(blocks[tenant].size()) <= cap, "more blocks than the tenant's cap", tenant,
+         static_cast<std::int64_t>(blocks[tenant].size()));
+  }
+}
+
+// While a tenant waits, nobody gets more than it does, for their weights, but by a constant: what runs already may run to
+// its end, and a step is not cut (the bound of the virtual token counter; so no wait is without bound). It is not promised
+// to who is capped, nor where somebody has reservations, which come first.
+inline void World::check_fairness(Replica& replica) {
+  const Limits& limits = scenario_.engine.limits;
+  const auto promised = [](const TenantPlan& plan) { return plan.tokens_per_s_reserved > 0 || plan.cache_reserved > 0; };
+  if (std::any_of(scenario_.tenants.begin(), scenario_.tenants.end(), promised)) return;
+  const double constant = limits.step_tokens_max + kDecodeCost * limits.sequences_max * limits.tokens_max();
+  for (std::uint32_t number = 0; number < replica.waiting.size(); ++number) {
+    const Tenant& tenant = replica.scheduler->tenant(number);
+    Waiting& waiting = replica.waiting[number];
+    const bool before = waiting.waits;
+    waiting.waits = tenant.waiting > 0 && tenant.queued > 0 && scenario_.tenants[number].cache_max >= 1;
+    if (!waiting.waits) continue;
+    if (!before) waiting.served_before = replica.served;
+    const double weight = scenario_.tenants[number].weight;
+    const double own = (replica.served[number] - waiting.served_before[number]) / weight;
+    for (std::uint32_t other = 0; other < replica.waiting.size(); ++other) {
+      const double others_weight = scenario_.tenants[other].weight;
+      const double others = (replica.served[other] - waiting.served_before[other]) / others_weight;
+      const double bound = constant / weight + constant / others_weight;
+      must(others - own <= bound, "a tenant was left behind", number, static_cast<std::int64_t>(others - own));
+    }
   }
 }
 
 inline void World::commit(Replica& replica) {
-  replica.running = false;
+  Step step = std::move(replica.steps.front());
+  replica.steps.pop_front();
   ++steps_;
-  const bool may_fail = scenario_.run.fail_share > 0;
-  const bool fails = may_fail && chance_.happens(scenario_.run.fail_share);
-  if (strikes(Fault::kSwapTokens) && replica.tokens.size() > 1) std::swap(replica.tokens[0], replica.tokens[1]);
-  for (const Row& row : replica.rows) {
-    const bool decodes = row.tokens == 1 && row.sample_row >= 0;
-    (decodes ? decoded_ : prefilled_)[row.tenant] += row.tokens;
+  const double share = scenario_.run.fail_share;
+  const bool fails = share > 0 && chance_.happens(share);
+  if (strikes(Fault::kSwapTokens) && step.tokens.size() > 1) std::swap(step.tokens[0], step.tokens[1]);
+  for (const Row& row : step.rows) {
     Ask* ask = find(row);
     if (!ask) continue;  // it ended while the step ran
-    const bool senseless = may_fail && row.sample_row >= 0 && chance_.happens(scenario_.run.fail_share / 10);
-    if (senseless) replica.tokens[static_cast<std::size_t>(row.sample_row)] = -1;  // a model that gives no number
+    const bool senseless = share > 0 && row.sample_row >= 0 && chance_.happens(share / 10);
+    if (senseless) step.tokens[static_cast<std::size_t>(row.sample_row)] = -1;  // a model that gives no number
     ask->broken = ask->broken || fails || senseless;
-    if (ask->broken || row.said == kEos) continue;
-    ask->tokens.push_back(row.said);
-    if (replica.shadow) ask->hashes.push_back(mix(ask->hashes.back(), static_cast<std::uint64_t>(row.said)));
   }
   if (fails) {
     replica.scheduler->fail_step();
   } else {
-    replica.scheduler->commit(replica.tokens.data(), nullptr, now_s_);
+    replica.scheduler->commit(step.tokens.data(), nullptr, now_s_);
   }
   if (scenario_.run.check_every > 0 && steps_ % scenario_.run.check_every == 0) replica.scheduler->check_integrity();
 }
@@ -178,6 +239,11 @@ inline void World::deliver(Replica& replica) {
 }
 
 inline void World::signal(Replica& replica) {
+  const Stats stats = replica.scheduler->stats();
+  replica.counts.pace = {.step_s = stats.step_s, .prefill_tokens_per_s = stats.prefill_tokens_per_s,
+                         .take_up_s = stats.take_up_s};
+  replica.counts.waiting_weight = stats.waiting_weight;
+  replica.counts.drain_s = stats.drain_s;
   replica.seen = replica.counts;
   for (FrontEndPlaces& front_end : front_ends_) front_end.own_since_signal[replica.number] = 0;
 }
