@@ -40,13 +40,14 @@ inline Scenario chaos(std::uint64_t seed, std::int64_t steps) {
   limits.vocab = 500;
   limits.itl_s = chance.happens(0.5) ? real(1e-3, 4e-3) : kNever;
   scenario.step_time = {.base_s = 1e-3, .prefill_token_s = 1e-5, .decode_s = 5e-5, .context_token_s = 1e-7, .noise = 0.3};
-  // About as many requests as such a replica can serve, shared out unevenly; sometimes many more.
+  // About as many requests as such a replica can serve, shared out unevenly; sometimes one tenant asks for much more.
   const std::int32_t tenants = chance.between(1, 5);
   const bool promises = chance.happens(0.5);
   const double capacity_per_s = run.replicas * limits.sequences_max / (30 * 1.5e-3);
+  const bool flood = chance.happens(0.3);
   for (std::int32_t i = 0; i < tenants; ++i) {
     TenantPlan& tenant = scenario.tenants.emplace_back();
-    tenant.rate_per_s = capacity_per_s / tenants * real(0.1, 2);
+    tenant.rate_per_s = flood && i == 0 ? capacity_per_s * real(2, 10) : capacity_per_s / tenants * real(0.1, 2);
     if (chance.happens(0.3)) {
       tenant.burst_factor = real(2, 10);
       tenant.burst_s = real(0.05, 2);

@@ -52,13 +52,6 @@ struct Replica {
   void begin(const Scenario& scenario) {
     scheduler = std::make_unique<Scheduler>(scenario.engine.limits, std::vector<std::int32_t>{kEos});
     if (scenario.run.check_every > 0) shadow = std::make_unique<Shadow>(scenario.engine.limits);
-    for (std::uint32_t tenant = 0; tenant < scenario.tenants.size(); ++tenant) {
-      const TenantPlan& plan = scenario.tenants[tenant];
-      scheduler->set_tenant(tenant, {.weight = plan.weight, .cache_max = plan.cache_max,
-                                     .cache_reserved = plan.cache_reserved,
-                                     .tokens_per_s_reserved = plan.tokens_per_s_reserved,
-                                     .prefix_group = plan.prefix_group});
-    }
     for (auto& queue : letters) queue.clear();
     steps.clear();
     waiting.assign(scenario.tenants.size(), {});

@@ -1,6 +1,6 @@
 // Runs a simulated world. The same arguments give the same run.
 //
-//   simulate chaos SEED STEPS [FAULT]    a world drawn from SEED, every step checked; FAULT: see World's Fault, by number
+//   simulate chaos SEED STEPS [FAULT]    a world drawn from SEED, every step checked; FAULT: one of kFaults
 //   simulate run FOLDER < scenario       a scenario from text; its books are written to FOLDER for numpy
 //
 // Exit status 1: a promise was broken; the last line says which, at which seed and step.
@@ -45,14 +45,22 @@ int scenario_run(const std::string& folder) {
   return 0;
 }
 
+int usage() {
+  std::fprintf(stderr, "simulate chaos SEED STEPS [FAULT] | simulate run FOLDER < scenario\n");
+  return 2;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   if (count >= 4 && std::strcmp(arguments[1], "chaos") == 0) {
-    const Fault fault = count > 4 ? static_cast<Fault>(std::atoi(arguments[4])) : Fault::kNone;
-    return chaos_run(std::strtoull(arguments[2], nullptr, 10), std::atoll(arguments[3]), fault);
+    const auto named = std::find_if(std::begin(kFaults), std::end(kFaults), [&](const char* name) {
+      return std::strcmp(name, count > 4 ? arguments[4] : kFaults[0]) == 0;
+    });
+    if (named == std::end(kFaults)) return usage();
+    return chaos_run(std::strtoull(arguments[2], nullptr, 10), std::atoll(arguments[3]),
+                     static_cast<Fault>(named - std::begin(kFaults)));
   }
   if (count == 3 && std::strcmp(arguments[1], "run") == 0) return scenario_run(arguments[2]);
-  std::fprintf(stderr, "simulate chaos SEED STEPS [FAULT] | simulate run FOLDER < scenario\n");
-  return 2;
+  return usage();
 }

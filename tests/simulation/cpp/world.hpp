@@ -18,8 +18,10 @@
 
 namespace aruntime::simulation {
 
-// What can be done wrong on purpose, to see that the checks see it.
-enum class Fault { kNone, kSwapTokens, kForgetWrite, kLoseRecord, kRepeatRecord, kFavour };
+// What can be done wrong on purpose, now and then, to see that the checks see it. None of it is the product's.
+enum class Fault { kNone, kSwapTokens, kForgetWrite, kLoseRecord, kRepeatRecord, kFavourOne, kLiftCaps, kLosePause };
+inline constexpr const char* kFaults[] = {"none",          "swap-tokens", "forget-write", "lose-record",
+                                          "repeat-record", "favour-one",  "lift-caps",    "lose-pause"};
 
 class World {
  public:
@@ -85,6 +87,7 @@ class World {
   void receive(Replica& replica, std::uint32_t front_end);
   void submit(Replica& replica, Ask& ask);
   void turn(Replica& replica);
+  void rest(Replica& replica);
   bool plan(Replica& replica);
   void run_step(Replica& replica, const StepPlan& plan, Step& step);
   void sample(Replica& replica, const StepPlan& plan, std::int32_t row, Ask& ask, Step& step);
@@ -95,6 +98,7 @@ class World {
   void wake(Replica& replica);
   void signal(Replica& replica);
   void engine_dies(Replica& replica);
+  void set_tenants(Replica& replica);
   void check_caps(const StepPlan& plan, const Step& step);
   void count_first(const Ask& ask);
 

@@ -17,6 +17,7 @@ inline World::World(const Scenario& scenario, Fault fault)
   }
   for (std::uint32_t i = 0; i < front_ends_.size(); ++i) at(life(run.front_end_life_s), Kind::kFrontEndDies, i);
   for (std::uint32_t i = 0; i < replicas_.size(); ++i) {
+    set_tenants(replicas_[i]);
     at(life(run.engine_life_s), Kind::kEngineDies, i);
     if (run.signal_s > 0) at(run.signal_s * chance_.unit(), Kind::kSignal, i);
   }
@@ -49,6 +50,7 @@ inline void World::handle(const Event& event) {
       engine_dies(replicas_[event.who]);
       return at(life(scenario_.run.engine_life_s), Kind::kEngineDies, event.who);
     case Kind::kSample:
+      if (closing_) return;
       for (std::uint32_t i = 0; i < prefilled_.size(); ++i) {
         books_.service.push_back({now_s_, prefilled_[i], decoded_[i], i, queued_[i]});
       }

@@ -30,7 +30,7 @@ inline void World::receive(Replica& replica, std::uint32_t front_end) {
       submit(replica, *ask);
       continue;
     } else if (letter.kind == MessageKind::kPause) {
-      replica.scheduler->pause(front_end, letter.slot, letter.generation);
+      if (!strikes(Fault::kLosePause)) replica.scheduler->pause(front_end, letter.slot, letter.generation);
     } else {
       replica.scheduler->resume(front_end, letter.slot, letter.generation);
     }
@@ -68,17 +68,19 @@ inline void World::turn(Replica& replica) {
   for (std::uint32_t front_end = 0; front_end < front_ends_.size(); ++front_end) receive(replica, front_end);
   const std::size_t steps_max = scenario_.run.overlap ? 2 : 1;
   while (replica.steps.size() < steps_max && plan(replica)) continue;
-  double next_s = kNever;
-  if (!replica.steps.empty()) {
-    next_s = replica.steps.front().ends_s;
-  } else {
-    const Stats stats = replica.scheduler->stats();
-    must(stats.waiting + stats.running == 0, "idle with work to do", stats.waiting, stats.running);
-    replica.asleep = true;
-    // What a front end has not read yet, it reads a little later.
-    next_s = replica.unread ? now_s_ + 1e-3 : replica.scheduler->next_deadline_s();
-  }
-  at(next_s, Kind::kTurn, replica.number, 0, 0, ++replica.turn);
+  if (replica.steps.empty()) return rest(replica);
+  at(replica.steps.front().ends_s, Kind::kTurn, replica.number, 0, 0, ++replica.turn);
+}
+
+// Sleeps until the next deadline or a letter. What ended since the last delivery is told first; what a front end did not
+// look at, it looks at a little later.
+inline void World::rest(Replica& replica) {
+  const Stats stats = replica.scheduler->stats();
+  must(stats.waiting + stats.running == 0, "idle with work to do", stats.waiting, stats.running);
+  replica.asleep = true;
+  at(replica.scheduler->next_deadline_s(), Kind::kTurn, replica.number, 0, 0, ++replica.turn);
+  deliver(replica);
+  if (replica.unread && replica.asleep) at(now_s_ + 1e-3, Kind::kTurn, replica.number, 0, 0, ++replica.turn);
 }
 
 // Plans a step behind those under way. False: there is nothing to compute.
@@ -172,7 +174,9 @@ inline void World::check_fairness(Replica& replica) {
   const Limits& limits = scenario_.engine.limits;
   const auto promised = [](const TenantPlan& plan) { return plan.tokens_per_s_reserved > 0 || plan.cache_reserved > 0; };
   if (std::any_of(scenario_.tenants.begin(), scenario_.tenants.end(), promised)) return;
-  const double constant = limits.step_tokens_max + kDecodeCost * limits.sequences_max * limits.tokens_max();
+  std::int32_t output_max = 0;
+  for (const TenantPlan& plan : scenario_.tenants) output_max = std::max(output_max, plan.output_max);
+  const double constant = limits.step_tokens_max + kDecodeCost * limits.sequences_max * output_max;
   for (std::uint32_t number = 0; number < replica.waiting.size(); ++number) {
     const Tenant& tenant = replica.scheduler->tenant(number);
     Waiting& waiting = replica.waiting[number];
@@ -256,7 +260,20 @@ inline void World::engine_dies(Replica& replica) {
     }
   }
   replica.begin(scenario_);
+  set_tenants(replica);
   wake(replica);
+}
+
+inline void World::set_tenants(Replica& replica) {
+  for (std::uint32_t number = 0; number < scenario_.tenants.size(); ++number) {
+    const TenantPlan& plan = scenario_.tenants[number];
+    replica.scheduler->set_tenant(
+        number, {.weight = fault_ == Fault::kFavourOne && number == 0 ? 1e6 : plan.weight,
+                 .cache_max = fault_ == Fault::kLiftCaps ? 1.0 : plan.cache_max,
+                 .cache_reserved = plan.cache_reserved,
+                 .tokens_per_s_reserved = plan.tokens_per_s_reserved,
+                 .prefix_group = plan.prefix_group});
+  }
 }
 
 inline std::int64_t World::preemptions() const {
