@@ -167,16 +167,19 @@ inline void World::check_caps(const StepPlan& plan, const Step& step) {
   }
 }
 
-// While a tenant waits, nobody gets more than it does, for their weights, but by a constant: what runs already may run to
-// its end, and a step is not cut (the bound of the virtual token counter; so no wait is without bound). It is not promised
-// to who is capped, nor where somebody has reservations, which come first.
+// While a tenant waits, nobody gets more than it does, for their weights, but by a constant: what has its blocks already
+// may be prefilled and run to its end, and a step is not cut (the bound of the virtual token counter, Sheng et al. 2024; so
+// no wait is without bound). It is not promised to who is capped, nor where somebody has reservations: they come first.
 inline void World::check_fairness(Replica& replica) {
   const Limits& limits = scenario_.engine.limits;
   const auto promised = [](const TenantPlan& plan) { return plan.tokens_per_s_reserved > 0 || plan.cache_reserved > 0; };
   if (std::any_of(scenario_.tenants.begin(), scenario_.tenants.end(), promised)) return;
   std::int32_t output_max = 0;
   for (const TenantPlan& plan : scenario_.tenants) output_max = std::max(output_max, plan.output_max);
-  const double constant = limits.step_tokens_max + kDecodeCost * limits.sequences_max * output_max;
+  const std::int64_t prompts = std::min(std::int64_t{limits.blocks} * limits.block_tokens,
+                                        std::int64_t{limits.sequences_max} * limits.tokens_max());
+  const double constant = static_cast<double>(limits.step_tokens_max + prompts) +
+                          kDecodeCost * limits.sequences_max * output_max;
   for (std::uint32_t number = 0; number < replica.waiting.size(); ++number) {
     const Tenant& tenant = replica.scheduler->tenant(number);
     Waiting& waiting = replica.waiting[number];
