@@ -68,4 +68,5 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         float logprob
 
     const uint32_t kStopTokensMax
+    const uint32_t kTenantsMax
     const uint32_t kRequestIdBytes

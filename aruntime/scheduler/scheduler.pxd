@@ -10,6 +10,7 @@ from aruntime.queue.records cimport FinishReason, OutputRecord, SubmitHead
 
 cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
     const uint32_t kFrontEndsMax
+    const size_t kStepsUnderWay "aruntime::Scheduler::kStepsUnderWay"
 
     cppclass Limits:
         int32_t sequences_max
@@ -19,6 +20,8 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         int32_t block_tokens
         int32_t blocks
         int32_t vocab
+        double itl_s
+        uint64_t prefix_secret
 
     cppclass TenantTerms:
         double weight
@@ -31,13 +34,38 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         int64_t waiting
         int64_t waiting_tokens
         int64_t running
+        int64_t paused
         int64_t undelivered
         int64_t blocks_free
+        int64_t blocks_cached
+        int64_t blocks_reserved
         int64_t blocks_total
+        double waiting_weight
+        double oldest_s
+        double step_s
+        double prefill_tokens_per_s
+        double take_up_s
+        double drain_s
         int64_t preemptions
         int64_t steps
         int64_t prompt_tokens
+        int64_t cached_tokens
         int64_t output_tokens
+
+    cppclass CppTenant "aruntime::Tenant":
+        int32_t waiting
+        int32_t running
+        int32_t paused
+        int64_t blocks
+        int64_t served
+
+    cppclass CppPlanned "aruntime::Planned":
+        CppSequence* sequence
+
+    cppclass CppSequence "aruntime::Sequence":
+        uint32_t front_end
+        uint32_t slot
+        uint32_t generation
 
     cppclass CppStepPlan "aruntime::StepPlan":
         int32_t tokens
@@ -51,6 +79,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         vector[int32_t] token_ids
         vector[int32_t] positions
         vector[int32_t] slot_mapping
+        vector[int32_t] token_source
         vector[int32_t] query_start
         vector[int32_t] context_len
         vector[int32_t] block_tables
@@ -70,6 +99,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         vector[int32_t] penalty_token
         vector[int32_t] penalty_output_count
         vector[int32_t] penalty_in_prompt
+        vector[CppPlanned] planned
 
     cppclass CppScheduler "aruntime::Scheduler":
         CppScheduler(const Limits& limits, vector[int32_t] eos) except +
@@ -82,7 +112,11 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         void drop_front_end(uint32_t front_end) noexcept
         void drain() noexcept
         const CppStepPlan& plan(double now_s) except +
-        const CppStepPlan& current_plan() noexcept
+        const CppStepPlan& oldest() noexcept
+        const CppStepPlan& step(size_t place) noexcept
+        size_t place(const CppStepPlan& plan) noexcept
+        const CppTenant& tenant(uint32_t number) noexcept
+        uint32_t tenants_end() noexcept
         void commit(const int32_t* tokens, const float* logprobs, double now_s) noexcept
         void fail_step() noexcept
         uint32_t take_outputs(uint32_t front_end, OutputRecord* out, uint32_t max) noexcept
@@ -93,7 +127,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
 
 cdef class Scheduler:
     cdef shared_ptr[CppScheduler] _impl
-    cdef object _plan
+    cdef list _plans
 
     # Never null; lives as long as this object.
     cdef CppScheduler* impl(self) noexcept nogil

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aruntime.queue.table import Table
+
 _Ints = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 _Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 _Seeds = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
@@ -12,13 +14,30 @@ class Stats(NamedTuple):
     waiting: int
     waiting_tokens: int
     running: int
+    paused: int
     undelivered: int
     blocks_free: int
+    blocks_cached: int
+    blocks_reserved: int
     blocks_total: int
+    waiting_weight: float
+    oldest_s: float
+    step_s: float
+    prefill_tokens_per_s: float
+    take_up_s: float
+    drain_s: float
     preemptions: int
     steps: int
     prompt_tokens: int
+    cached_tokens: int
     output_tokens: int
+
+class TenantStats(NamedTuple):
+    waiting: int
+    running: int
+    paused: int
+    blocks: int
+    served: int
 
 class StepPlan:
     tokens: int
@@ -28,6 +47,7 @@ class StepPlan:
     token_ids: _Ints
     positions: _Ints
     slot_mapping: _Ints
+    token_source: _Ints
     query_start: _Ints
     context_len: _Ints
     block_tables: _Ints
@@ -47,6 +67,7 @@ class StepPlan:
     penalty_token: _Ints
     penalty_output_count: _Ints
     penalty_in_prompt: _Ints
+    def owners(self) -> list[tuple[int, int, int]]: ...
 
 class Scheduler:
     def __init__(
@@ -60,6 +81,8 @@ class Scheduler:
         blocks: int,
         vocab: int,
         eos_token_ids: Iterable[int],
+        itl_s: float = ...,
+        prefix_secret: int = 0,
     ) -> None: ...
     def submit(
         self,
@@ -112,5 +135,7 @@ class Scheduler:
     def fail_step(self) -> None: ...
     def take_outputs(self, front_end: int, limit: int = 4096) -> list[tuple[int, int, int, int, int, int, float]]: ...
     def stats(self) -> Stats: ...
+    def tenant(self, tenant: int) -> TenantStats: ...
+    def publish_tenants(self, table: Table, row: int, first: int, stride: int) -> None: ...
     def next_deadline_s(self) -> float: ...
     def check_integrity(self) -> None: ...

@@ -11,12 +11,18 @@ from libc.string cimport memcpy
 from libcpp.memory cimport make_shared
 from libcpp.vector cimport vector
 
-from aruntime.queue.records cimport FinishReason, OutputRecord, Priority, SubmitHead, kStopTokensMax
+from aruntime.queue.records cimport (
+    FinishReason, OutputRecord, Priority, SubmitHead, kStopTokensMax, kTenantsMax,
+)
+from aruntime.queue.table cimport SharedTable, Table
 
 Stats = namedtuple(
     "Stats",
-    "waiting waiting_tokens running undelivered blocks_free blocks_total preemptions steps prompt_tokens output_tokens",
+    "waiting waiting_tokens running paused undelivered blocks_free blocks_cached blocks_reserved blocks_total"
+    " waiting_weight oldest_s step_s prefill_tokens_per_s take_up_s drain_s"
+    " preemptions steps prompt_tokens cached_tokens output_tokens",
 )
+TenantStats = namedtuple("TenantStats", "waiting running paused blocks served")
 
 
 cdef class Memory:
@@ -40,13 +46,14 @@ cdef object array_of(shared_ptr[CppScheduler] owner, const void* data, size_t it
 
 
 cdef class StepPlan:
-    """The tokens of one step, as arrays over the scheduler's memory: valid until the next `plan`.
+    """The tokens of one step, as arrays over the scheduler's memory: valid until it is committed and another planned.
 
     T `tokens` of S `sequences`, decodes first; R `samples` of the sequences, in the same order, are sampled.
     The first `decodes` sequences have one token each. int32 where nothing else is said. The memory of the penalties
     moves when it grows.
 
-    token_ids, positions, slot_mapping [T]; query_start [S + 1]; context_len [S], this step included;
+    token_ids, positions, slot_mapping [T]; token_source [D], for each decode the row of the step before whose sample is
+    its token, -1 when the token is known; query_start [S + 1]; context_len [S], this step included;
     block_tables [S, widest], padded with 0, rows apart by more than they are wide; sample_index [R], rows of T;
     temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty [R] float32; top_k [R];
     seed [R] uint64; position [R], the ordinal of the sampled token in its output;
@@ -57,9 +64,9 @@ cdef class StepPlan:
     cdef shared_ptr[CppScheduler] _owner
     cdef const CppStepPlan* _plan
     cdef list _by_token, _by_sample, _banned
-    cdef object _query_start, _context_len, _block_tables
+    cdef object _query_start, _context_len, _block_tables, _token_source
     cdef readonly int tokens, sequences, samples, decodes
-    cdef readonly object token_ids, positions, slot_mapping, query_start, context_len, block_tables, sample_index
+    cdef readonly object token_ids, positions, slot_mapping, token_source, query_start, context_len, block_tables, sample_index
     cdef readonly object temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty
     cdef readonly object top_k, seed, position, banned_row, banned_token
     cdef readonly object penalty_row, penalty_token, penalty_output_count, penalty_in_prompt
@@ -75,6 +82,7 @@ cdef class StepPlan:
         self._owner = owner
         self._plan = plan
         self._by_token = [self._ints(plan.token_ids), self._ints(plan.positions), self._ints(plan.slot_mapping)]
+        self._token_source = self._ints(plan.token_source)
         self._query_start = self._ints(plan.query_start)
         self._context_len = self._ints(plan.context_len)
         self._block_tables = self._ints(plan.block_tables).reshape(-1, plan.table_stride)
@@ -93,6 +101,7 @@ cdef class StepPlan:
         self.samples, self.decodes = plan.samples, plan.decodes
         rows = slice(plan.tokens)
         self.token_ids, self.positions, self.slot_mapping = [column[rows] for column in self._by_token]
+        self.token_source = self._token_source[:plan.decodes]
         self.query_start = self._query_start[:plan.sequences + 1]
         rows = slice(plan.sequences)
         self.context_len = self._context_len[rows]
@@ -109,12 +118,24 @@ cdef class StepPlan:
             self.penalty_output_count = self._ints(plan.penalty_output_count)
             self.penalty_in_prompt = self._ints(plan.penalty_in_prompt)
 
+    def owners(self):
+        """Whose the sequences are: (front_end, slot, generation) [S]. Until the step is committed."""
+        return [
+            (self._plan.planned[i].sequence.front_end, self._plan.planned[i].sequence.slot,
+             self._plan.planned[i].sequence.generation)
+            for i in range(self._plan.planned.size())
+        ]
+
 
 cdef class Scheduler:
     """Continuous batching for one engine: `submit`, `cancel`, then `plan -> run -> commit`, then `take_outputs`.
 
     No clock, no randomness, no thread of its own. `waiting_max` bounds what waits, `step_tokens_max` a step's tokens,
-    `blocks` of `block_tokens` tokens are what it hands out. ValueError names the limit that cannot be.
+    `blocks` of `block_tokens` tokens are what it hands out. While any sequence decodes, a step takes no more of prompts
+    than keeps it within `itl_s` seconds. `prefix_secret` is what hashes of prefixes are keyed with. ValueError names
+    the limit that cannot be.
+
+    One more step may be planned before the first is committed: it is for a device that runs while the host plans.
     """
 
     def __cinit__(
@@ -128,6 +149,8 @@ cdef class Scheduler:
         int32_t blocks,
         int32_t vocab,
         eos_token_ids,
+        double itl_s=float("inf"),
+        uint64_t prefix_secret=0,
     ):
         cdef Limits limits
         limits.sequences_max = sequences_max
@@ -137,11 +160,17 @@ cdef class Scheduler:
         limits.block_tokens = block_tokens
         limits.blocks = blocks
         limits.vocab = vocab
+        limits.itl_s = itl_s
+        limits.prefix_secret = prefix_secret
         cdef vector[int32_t] eos = eos_token_ids
         self._impl = make_shared[CppScheduler](limits, eos)
-        cdef StepPlan plan = StepPlan.__new__(StepPlan)
-        plan._attach(self._impl, &self.impl().current_plan())
-        self._plan = plan
+        cdef StepPlan plan
+        cdef size_t place
+        self._plans = []
+        for place in range(kStepsUnderWay):
+            plan = StepPlan.__new__(StepPlan)
+            plan._attach(self._impl, &self.impl().step(place))
+            self._plans.append(plan)
 
     cdef CppScheduler* impl(self) noexcept nogil:
         return self._impl.get()
@@ -252,16 +281,20 @@ cdef class Scheduler:
         self.impl().drain()
 
     def plan(self, double now_s) -> StepPlan:
-        """Choose the tokens of the next step. `tokens` is 0 when nothing can run. `now_s` is on the deadlines' clock."""
+        """Choose the tokens of the next step. `tokens` is 0 when nothing can run. `now_s` is on the deadlines' clock.
+
+        RuntimeError when two steps are under way already.
+        """
+        cdef const CppStepPlan* made
         with nogil:
-            self.impl().plan(now_s)
-        cdef StepPlan plan = self._plan
+            made = &self.impl().plan(now_s)
+        cdef StepPlan plan = self._plans[self.impl().place(made[0])]
         plan._show()
         return plan
 
     def commit(self, const int32_t[::1] tokens not None, double now_s, const float[::1] logprobs=None) -> None:
-        """Take in what the planned step sampled: tokens [R] int32, and their logprobs [R] float32 if computed."""
-        cdef Py_ssize_t samples = (<StepPlan> self._plan).samples
+        """Take in what the oldest step under way sampled: tokens [R] int32, and their logprobs [R] float32 if computed."""
+        cdef Py_ssize_t samples = self.impl().oldest().samples
         if tokens.shape[0] != samples or (logprobs is not None and logprobs.shape[0] != samples):
             raise ValueError(f"want [{samples}] tokens and logprobs, got [{tokens.shape[0]}]")
         cdef const float* values = &logprobs[0] if logprobs is not None and samples else NULL
@@ -270,7 +303,7 @@ cdef class Scheduler:
             self.impl().commit(ids, values, now_s)
 
     def fail_step(self) -> None:
-        """The planned step broke: every sequence of it ends with kModelError."""
+        """The oldest step under way broke: every sequence of it ends with kModelError."""
         self.impl().fail_step()
 
     def take_outputs(self, uint32_t front_end, uint32_t limit=4096) -> list:
@@ -290,9 +323,31 @@ cdef class Scheduler:
         """Counts of now (waiting ... blocks_total) and since the start (preemptions ... output_tokens)."""
         cdef CppStats now = self.impl().stats()
         return Stats(
-            now.waiting, now.waiting_tokens, now.running, now.undelivered, now.blocks_free, now.blocks_total,
-            now.preemptions, now.steps, now.prompt_tokens, now.output_tokens,
+            now.waiting, now.waiting_tokens, now.running, now.paused, now.undelivered, now.blocks_free,
+            now.blocks_cached, now.blocks_reserved, now.blocks_total, now.waiting_weight, now.oldest_s, now.step_s,
+            now.prefill_tokens_per_s, now.take_up_s, now.drain_s, now.preemptions, now.steps, now.prompt_tokens,
+            now.cached_tokens, now.output_tokens,
         )
+
+    def tenant(self, uint32_t tenant) -> TenantStats:
+        """Of one tenant: sequences now, blocks held now, tokens computed for it since the start."""
+        if tenant >= kTenantsMax:
+            raise ValueError(f"tenants are 0 to {kTenantsMax - 1}, got {tenant}")
+        cdef const CppTenant* books = &self.impl().tenant(tenant)
+        return TenantStats(books.waiting, books.running, books.paused, books.blocks, books.served)
+
+    def publish_tenants(self, Table table not None, uint32_t row, uint32_t first, uint32_t stride) -> None:
+        """Write waiting, running, blocks, served of every tenant into `row`, from column first + tenant * stride on."""
+        cdef uint32_t tenant
+        cdef uint32_t end = self.impl().tenants_end()
+        cdef SharedTable* cells = table.at(row, first + (end - 1) * stride + 3)
+        cdef const CppTenant* books
+        for tenant in range(end):
+            books = &self.impl().tenant(tenant)
+            cells.set(row, first + tenant * stride, books.waiting)
+            cells.set(row, first + tenant * stride + 1, books.running)
+            cells.set(row, first + tenant * stride + 2, books.blocks)
+            cells.set(row, first + tenant * stride + 3, books.served)
 
     def next_deadline_s(self) -> float:
         """The earliest deadline of all that wait or run; infinity when there is none."""

@@ -31,7 +31,7 @@ inline bool is_valid(const SamplingParams& sampling) noexcept {
 inline bool is_valid(const SubmitHead& head, const std::int32_t* prompt, const Limits& limits) noexcept {
   return head.prompt_tokens >= 1 && head.prompt_tokens < static_cast<std::uint32_t>(limits.tokens_max()) &&
          head.max_tokens >= 1 && head.stop_tokens <= kStopTokensMax &&
-         head.priority <= Priority::kBatch &&
+         head.priority <= Priority::kBatch && head.tenant < kTenantsMax && std::isfinite(head.arrived_s) &&
          head.deadline_s > -std::numeric_limits<double>::infinity() &&
          is_valid(head.sampling) &&
          are_tokens(head.stop_token_ids, head.stop_tokens, limits.vocab) &&

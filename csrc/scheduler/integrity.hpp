@@ -13,46 +13,45 @@ inline void ensure(bool holds, const char* what, std::int64_t where) {
 }
 
 inline void Scheduler::check_integrity() const {
+  pool_.check_integrity();
   check_blocks();
   check_waiting();
   check_running();
   check_deadlines();
   check_front_ends();
+  check_tenants();
 }
 
-// Every block is in exactly one place.
+// A block has as many holders as there are tables that name it.
 inline void Scheduler::check_blocks() const {
-  std::vector<char> seen(static_cast<std::size_t>(limits_.blocks), 0);
-  const auto see = [&](const std::vector<std::int32_t>& blocks) {
-    for (const std::int32_t block : blocks) {
-      ensure(are_tokens(&block, 1, limits_.blocks), "a block that does not exist", block);
-      ensure(!seen[static_cast<std::size_t>(block)]++, "a block in two places", block);
-    }
-  };
-  see(pool_.free_list());
+  std::vector<std::int32_t> holders(static_cast<std::size_t>(limits_.blocks), 0);
   for (const Sequence& sequence : sequences_) {
-    see(sequence.blocks);
-    ensure(sequence.running() == (sequence.residence != 0), "a residence without running", sequence.slot);
-    ensure(sequence.running() == !sequence.blocks.empty(), "blocks without running", sequence.slot);
+    for (const std::int32_t block : sequence.blocks) {
+      ensure(are_tokens(&block, 1, limits_.blocks), "a block that does not exist", block);
+      ++holders[static_cast<std::size_t>(block)];
+    }
+    ensure(sequence.resident() == !sequence.blocks.empty(), "a residence without blocks", sequence.slot);
+    ensure(!sequence.running() || sequence.resident(), "running without a residence", sequence.slot);
+    ensure(sequence.published <= sequence.announced, "published before it was announced", sequence.slot);
+    ensure(sequence.published * limits_.block_tokens <= sequence.computed, "published before it was computed", sequence.slot);
   }
-  for (std::size_t block = 0; block < seen.size(); ++block) {
-    ensure(seen[block], "a block is lost", static_cast<std::int64_t>(block));
+  for (std::int32_t block = 0; block < limits_.blocks; ++block) {
+    ensure(pool_.holders(block) == holders[static_cast<std::size_t>(block)], "holders of a block miscounted", block);
   }
 }
 
 inline void Scheduler::check_waiting() const {
-  std::int64_t waiting = 0, tokens = 0;
-  const Sequence* previous = nullptr;
-  waiting_.each([&](const Sequence& sequence) {
-    ensure(sequence.state == State::kWaiting, "in the queue and not waiting", sequence.slot);
-    ensure(!previous || ArrivalOrder::before(*previous, sequence), "out of order in the queue", sequence.slot);
-    previous = &sequence;
+  std::int64_t waiting = 0, tokens = 0, following = 0;
+  for (const Sequence* one = waiting_.first(); one; one = decltype(waiting_)::next(*one)) {
+    ensure(one->state == State::kWaiting, "in the queue and not waiting", one->slot);
     ++waiting;
-    tokens += sequence.size();
-  });
+    tokens += one->size();
+    following += one->following();
+  }
   ensure(waiting == counted_.waiting, "waiting sequences miscounted", waiting);
   ensure(tokens == counted_.waiting_tokens, "waiting tokens miscounted", tokens);
-  ensure(waiting < limits_.waiting_max + limits_.sequences_max + 1, "too many wait", waiting);
+  ensure(following == static_cast<std::int64_t>(followers_.size()), "followers miscounted", following);
+  ensure(waiting <= 2 * (std::int64_t{limits_.waiting_max} + limits_.sequences_max), "too many wait", waiting);
 }
 
 inline void Scheduler::check_running() const {
@@ -60,25 +59,69 @@ inline void Scheduler::check_running() const {
     const Sequence& sequence = *decoding_[place];
     ensure(sequence.state == State::kDecoding, "listed and not decoding", sequence.slot);
     ensure(sequence.decoding_place == place, "not at its place", sequence.slot);
-    ensure(sequence.computed + 1 == sequence.size(), "decoding with more than one token to go", sequence.slot);
+    ensure(sequence.planned + 1 == sequence.size() + sequence.pending, "decoding with more than one token to go",
+           sequence.slot);
   }
-  for (std::size_t place = 0; place < prefilling_.size(); ++place) {
-    const Sequence& sequence = *prefilling_[place];
-    ensure(sequence.state == State::kPrefilling, "listed and not prefilling", sequence.slot);
-    ensure(sequence.computed < sequence.size(), "nothing to prefill", sequence.slot);
+  std::int64_t running = 0, paused = 0;
+  for (const Sequence& sequence : sequences_) {
+    running += sequence.running();
+    paused += sequence.state == State::kPaused;
+    if (sequence.state != State::kPrefilling) continue;
+    ensure(sequence.planned < sequence.size(), "nothing to prefill", sequence.slot);
     ensure(static_cast<std::int32_t>(sequence.blocks.size()) == limits_.blocks_for(sequence.size()),
            "taken up without its blocks", sequence.slot);
-    ensure(place == 0 || ArrivalOrder::before(*prefilling_[place - 1], sequence), "out of order", sequence.slot);
   }
-  ensure(stats().running <= limits_.sequences_max, "too many run", stats().running);
+  ensure(running == counted_.running && paused == counted_.paused, "running or paused miscounted", running);
+  ensure(running <= limits_.sequences_max, "too many run", running);
 }
 
 inline void Scheduler::check_deadlines() const {
-  const std::vector<Sequence*>& heap = deadlines_.heap();
+  std::size_t finite = 0;
+  for (const Sequence& sequence : sequences_) {
+    const bool lives = sequence.state != State::kFree && sequence.state != State::kFinished;
+    finite += lives && std::isfinite(sequence.deadline_s);
+  }
+  const auto& heap = deadlines_.elements();
+  ensure(heap.size() == finite, "deadlines miscounted", static_cast<std::int64_t>(finite));
   for (std::size_t place = 0; place < heap.size(); ++place) {
     ensure(heap[place]->deadline_place == place, "a deadline not at its place", heap[place]->slot);
     ensure(heap[(place - (place > 0)) / 2]->deadline_s <= heap[place]->deadline_s, "no heap", heap[place]->slot);
-    ensure(heap[place]->running() || heap[place]->state == State::kWaiting, "a dead deadline", heap[place]->slot);
+  }
+}
+
+// A tenant's books are the sums over its sequences.
+inline void Scheduler::check_tenants() const {
+  std::vector<Tenant> sums(kTenantsMax);
+  for (const Sequence& sequence : sequences_) {
+    Tenant& sum = sums[sequence.tenant];
+    sum.waiting += sequence.state == State::kWaiting;
+    sum.queued += sequence.queued() && !sequence.following();
+    sum.running += sequence.running();
+    sum.flow(sequence).running += sequence.running();
+    sum.flow(sequence).here += sequence.state != State::kFree && sequence.state != State::kFinished;
+    sum.paused += sequence.state == State::kPaused;
+  }
+  for (std::int32_t block = 0; block < limits_.blocks; ++block) {
+    if (pool_.holders(block) > 0) ++sums[block_tenant_[static_cast<std::size_t>(block)]].blocks;
+  }
+  for (std::uint32_t number = 0; number < kTenantsMax; ++number) {
+    const Tenant &sum = sums[number], &tenant = order_.tenants()[number];
+    ensure(sum.waiting == tenant.waiting && sum.running == tenant.running && sum.paused == tenant.paused,
+           "a tenant's sequences miscounted", number);
+    ensure(sum.blocks == tenant.blocks, "a tenant's blocks miscounted", number);
+    std::size_t queued = 0;
+    for (std::size_t index = 0; index < kClasses; ++index) {
+      const Flow& flow = tenant.flows[index];
+      ensure(flow.running == sum.flows[index].running && flow.here == sum.flows[index].here, "a class's sequences miscounted", number);
+      const auto& heap = flow.queue.elements();
+      queued += heap.size();
+      for (std::size_t place = 0; place < heap.size(); ++place) {
+        ensure(heap[place]->queue_place == place, "in a queue and not at its place", heap[place]->slot);
+        ensure(heap[place]->queued() && heap[place]->tenant == number, "in the wrong queue", heap[place]->slot);
+        ensure(!Sooner{}(*heap[place], *heap[(place - (place > 0)) / 2]), "out of order", heap[place]->slot);
+      }
+    }
+    ensure(queued == static_cast<std::size_t>(tenant.queued) && tenant.queued == sum.queued, "a queue miscounted", number);
   }
 }
 
@@ -98,7 +141,7 @@ inline void Scheduler::check_front_ends() const {
   }
   ensure(known + free_.size() == sequences_.size(), "sequences lost", static_cast<std::int64_t>(known));
   const Stats now = stats();
-  ensure(live == static_cast<std::size_t>(now.waiting + now.running), "neither waiting nor running",
+  ensure(live == static_cast<std::size_t>(now.waiting + now.running + now.paused), "neither here nor there",
          static_cast<std::int64_t>(live));
 }
 

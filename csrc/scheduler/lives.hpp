@@ -1,4 +1,4 @@
-// The scheduler's first half: how sequences come, end, and are told of. Part of scheduler.hpp.
+// How sequences come, end, and are told of. Part of scheduler.hpp.
 #pragma once
 
 #include "scheduler/scheduler.hpp"
@@ -6,9 +6,22 @@
 namespace aruntime {
 
 inline Scheduler::Scheduler(const Limits& limits, std::vector<std::int32_t> eos)
-    : limits_((limits.check(), limits)), eos_(std::move(eos)), pool_(limits.blocks), plan_(limits, eos_.size()) {
+    : limits_((limits.check(), limits)),
+      eos_(std::move(eos)),
+      pool_(limits.blocks, limits.block_tokens, limits.prefix_secret),
+      block_tenant_(static_cast<std::size_t>(limits.blocks)),
+      steps_{StepPlan(limits, eos_.size()), StepPlan(limits, eos_.size())} {
+  const auto here_max = static_cast<std::size_t>(limits.waiting_max) + static_cast<std::size_t>(limits.sequences_max);
+  followers_.reserve(here_max);
   decoding_.reserve(static_cast<std::size_t>(limits.sequences_max));
-  prefilling_.reserve(static_cast<std::size_t>(limits.sequences_max));
+  chosen_.reserve(static_cast<std::size_t>(limits.sequences_max));
+  match_.blocks.reserve(static_cast<std::size_t>(limits.blocks_for(limits.tokens_max())));
+}
+
+inline void Scheduler::set_tenant(std::uint32_t tenant, const TenantTerms& terms) {
+  terms.check();
+  order_.set_terms(tenant, terms);
+  tenants_end_ = std::max(tenants_end_, tenant + 1);
 }
 
 inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead& head, const std::int32_t* prompt) {
@@ -24,41 +37,83 @@ inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead&
     return reason;
   }
   Sequence& sequence = make();
-  sequence.begin(head, prompt, limits_, eos_);
+  const Tenant& tenant = order_.tenant(head.tenant);
+  sequence.begin(head, prompt, limits_, eos_, tenant.blocks_max(limits_.blocks));
+  sequence.root = tenant.terms.prefix_group;
   sequence.front_end = front_end;
+  tenants_end_ = std::max(tenants_end_, head.tenant + 1);
   sequence.number = ++submits_;
-  sequence.state = State::kWaiting;
+  pool_.extend(sequence.root, prompt, sequence.prompt_tokens, sequence.prefixes);
   owner.sequences.emplace(key, &sequence);
-  deadlines_.add(sequence);
-  waiting_.enter(sequence);
-  ++counted_.waiting;
-  counted_.waiting_tokens += sequence.size();
+  // From here on nothing is allocated for it.
+  Flow& flow = order_.tenant(sequence).flow(sequence);
+  flow.queue.reserve(static_cast<std::size_t>(++flow.here));
+  deadlines_.reserve(sequences_.size());
+  if (std::isfinite(sequence.deadline_s)) deadlines_.add(sequence);
+  wait(sequence);
   return FinishReason::kNone;
 }
 
 inline FinishReason Scheduler::refusal(const FrontEnd& owner, const SubmitHead& head,
-                                       const std::int32_t* prompt) const noexcept {
+                                       const std::int32_t* prompt) noexcept {
   if (draining_) return FinishReason::kDraining;
   if (!is_valid(head, prompt, limits_)) return FinishReason::kInvalid;
+  const Tenant& tenant = order_.tenant(head.tenant);
+  if (tenant.blocks_max(limits_.blocks) * limits_.block_tokens <= head.prompt_tokens) return FinishReason::kInvalid;
   // The second bound is for a front end that does not take its ends: it fills its own share, not the others'.
   const auto held_max = static_cast<std::size_t>(limits_.waiting_max) + static_cast<std::size_t>(limits_.sequences_max);
-  const bool full = counted_.waiting >= limits_.waiting_max || owner.sequences.size() >= held_max;
-  return full ? FinishReason::kOverloaded : FinishReason::kNone;
+  if (counted_.waiting >= limits_.waiting_max || owner.sequences.size() >= held_max) return FinishReason::kOverloaded;
+  // Two front ends that both saw the last place of a tenant's share have both let in; the later one hears it here.
+  const admission::Bounds bounds{.sequences_max = limits_.sequences_max, .waiting_max = limits_.waiting_max};
+  admission::Standing now;
+  now.shared = tenants_end_ > 1;
+  now.all.in_flight = counted_.waiting + counted_.running + counted_.paused;
+  now.tenant.in_flight = tenant.here();
+  const admission::Request request{.priority = head.priority};
+  return admission::sequences_over(bounds, now, request).tenant > 0 ? FinishReason::kOverloaded : FinishReason::kNone;
 }
 
 inline bool Scheduler::backlogged(std::uint32_t front_end) const noexcept {
   return front_ends_[front_end].refusals.size() >= kRefusalsMax;
 }
 
-inline void Scheduler::cancel(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) {
+// The sequence of that name, if it has not ended.
+inline Sequence* Scheduler::find(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) noexcept {
   const auto& known = front_ends_[front_end].sequences;
   const auto found = known.find(FrontEnd::key(slot, generation));
-  if (found != known.end()) finish(*found->second, FinishReason::kCancelled);
+  return found != known.end() && found->second->state != State::kFinished ? found->second : nullptr;
 }
 
-inline void Scheduler::pause(std::uint32_t, std::uint32_t, std::uint32_t) {}
-inline void Scheduler::resume(std::uint32_t, std::uint32_t, std::uint32_t) {}
-inline void Scheduler::set_tenant(std::uint32_t tenant, const TenantTerms& terms) { terms_.at(tenant) = terms; }
+inline void Scheduler::cancel(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) {
+  if (Sequence* sequence = find(front_end, slot, generation)) finish(*sequence, FinishReason::kCancelled);
+}
+
+inline void Scheduler::pause(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) {
+  Sequence* sequence = find(front_end, slot, generation);
+  if (!sequence || sequence->state == State::kPaused) return;
+  if (sequence->state == State::kPrefilling) preempt(*sequence);
+  if (sequence->state == State::kDecoding) {
+    stop_running(*sequence);
+  } else {
+    stop_waiting(*sequence);
+  }
+  sequence->state = State::kPaused;
+  ++counted_.paused;
+  ++order_.tenant(*sequence).paused;
+}
+
+inline void Scheduler::resume(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) {
+  Sequence* sequence = find(front_end, slot, generation);
+  if (!sequence || sequence->state != State::kPaused) return;
+  --counted_.paused;
+  --order_.tenant(*sequence).paused;
+  if (sequence->resident() && counted_.running < limits_.sequences_max) {
+    start_running(*sequence);
+    return start_decoding(*sequence);
+  }
+  if (sequence->resident()) vacate(*sequence);
+  wait(*sequence);
+}
 
 inline void Scheduler::drop_front_end(std::uint32_t front_end) {
   FrontEnd& owner = front_ends_[front_end];
@@ -104,17 +159,50 @@ inline void Scheduler::recycle(Sequence& sequence) {
   free_.push_back(&sequence);
 }
 
+// Lets a sequence that holds no blocks wait to be taken up.
+inline void Scheduler::wait(Sequence& sequence) {
+  order_.enter(sequence);
+  count_waiting(sequence);
+}
+
+inline void Scheduler::stop_waiting(Sequence& sequence) {
+  if (sequence.following()) {
+    std::erase(followers_, &sequence);
+    sequence.awaited = {};
+  } else {
+    order_.leave(sequence);
+  }
+  uncount_waiting(sequence);
+}
+
+// Whoever ran before stands before whoever has not.
+inline void Scheduler::count_waiting(Sequence& sequence) {
+  sequence.taken_up_size == 0 ? waiting_.push_back(sequence) : waiting_.push_front(sequence);
+  sequence.state = State::kWaiting;
+  ++counted_.waiting;
+  counted_.waiting_tokens += sequence.size();
+  ++order_.tenant(sequence).waiting;
+}
+
+inline void Scheduler::uncount_waiting(Sequence& sequence) noexcept {
+  waiting_.remove(sequence);
+  --counted_.waiting;
+  counted_.waiting_tokens -= sequence.size();
+  --order_.tenant(sequence).waiting;
+}
+
 // Takes a sequence that lives out of everything but its front end's books.
 inline void Scheduler::retire(Sequence& sequence) {
   if (sequence.state == State::kFinished) return;
-  deadlines_.remove(sequence);
-  if (sequence.running()) {
-    vacate(sequence);
-  } else {
-    waiting_.leave(sequence);
-    --counted_.waiting;
-    counted_.waiting_tokens -= sequence.size();
+  if (std::isfinite(sequence.deadline_s)) deadlines_.remove(sequence);
+  if (sequence.state == State::kWaiting) stop_waiting(sequence);
+  if (sequence.state == State::kPrefilling) order_.leave(sequence);
+  if (sequence.state == State::kPaused) {
+    --counted_.paused;
+    --order_.tenant(sequence).paused;
   }
+  if (sequence.resident()) vacate(sequence);
+  --order_.tenant(sequence).flow(sequence).here;
   sequence.state = State::kFinished;
 }
 
@@ -126,17 +214,15 @@ inline void Scheduler::finish(Sequence& sequence, FinishReason reason) {
 }
 
 inline void Scheduler::expire(double now_s) {
-  while (Sequence* sequence = deadlines_.passed(now_s)) finish(*sequence, FinishReason::kDeadline);
+  while (Sequence* sequence = deadlines_.first()) {
+    if (sequence->deadline_s > now_s) break;
+    finish(*sequence, FinishReason::kDeadline);
+  }
 }
 
-inline Stats Scheduler::stats() const noexcept {
-  Stats now = counted_;
-  now.running = static_cast<std::int64_t>(decoding_.size() + prefilling_.size());
-  now.undelivered = static_cast<std::int64_t>(sequences_.size() - free_.size()) - now.waiting - now.running;
-  for (const FrontEnd& owner : front_ends_) now.undelivered += static_cast<std::int64_t>(owner.refusals.size());
-  now.blocks_free = pool_.free();
-  now.blocks_total = pool_.blocks();
-  return now;
+inline double Scheduler::next_deadline_s() const noexcept {
+  const Sequence* next = deadlines_.first();
+  return next ? next->deadline_s : std::numeric_limits<double>::infinity();
 }
 
 }  // namespace aruntime

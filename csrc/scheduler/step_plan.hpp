@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "scheduler/pace.hpp"
 #include "scheduler/sequence.hpp"
 
 namespace aruntime {
@@ -28,11 +29,15 @@ class StepPlan {
   template <typename Value>
   using Column = std::vector<Value>;
 
+  StepWork work;
+  double planned_s = 0.0;
   std::int32_t tokens = 0, sequences = 0, samples = 0, decodes = 0, banned = 0, penalties = 0;
   std::int32_t table_blocks = 0;  // of the widest table in this step
   std::int32_t table_stride = 0;  // int32s from one row of block_tables to the next
 
   Column<std::int32_t> token_ids, positions, slot_mapping;               // [T]
+  // [decodes] the row of the step before whose sample is this token; -1 when the token is known.
+  Column<std::int32_t> token_source;
   Column<std::int32_t> query_start;                                      // [S + 1]
   Column<std::int32_t> context_len;                                      // [S] tokens in the cache after this step
   Column<std::int32_t> block_tables;                                     // [S, table_stride], padded with 0
@@ -51,7 +56,7 @@ class StepPlan {
       : table_stride(limits.blocks_for(limits.tokens_max())), block_tokens_(limits.block_tokens) {
     const auto t = static_cast<std::size_t>(limits.step_tokens_max), s = static_cast<std::size_t>(limits.sequences_max);
     for (auto* column : {&token_ids, &positions, &slot_mapping}) column->resize(t);
-    for (auto* column : {&context_len, &sample_index, &top_k, &position}) column->resize(s);
+    for (auto* column : {&token_source, &context_len, &sample_index, &top_k, &position}) column->resize(s);
     for (auto* column : {&temperature, &top_p, &min_p, &presence_penalty, &frequency_penalty, &repetition_penalty}) {
       column->resize(s);
     }
@@ -65,19 +70,22 @@ class StepPlan {
 
   void clear() noexcept {
     tokens = sequences = samples = decodes = banned = penalties = table_blocks = 0;
+    work = {};
     for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt}) column->clear();
     planned.clear();
   }
 
   // Adds the next `count` tokens of `sequence`, whose blocks are there. They are sampled if they end its tokens.
   void add(Sequence& sequence, std::int32_t count) {
-    const std::int32_t end = sequence.computed + count;
+    const std::int32_t end = sequence.planned + count;
     const auto row = static_cast<std::size_t>(sequences++);
-    add_tokens(sequence, sequence.computed, end);
+    token_source[row] = end > sequence.size() ? sequence.sample_row : -1;
+    add_tokens(sequence, sequence.planned, end);
+    sequence.planned = end;
     query_start[row + 1] = tokens;
     context_len[row] = end;
     write_table(row, sequence);
-    const bool samples_last = end == sequence.size();
+    const bool samples_last = end == sequence.size() + sequence.pending;
     planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1});
     if (samples_last) add_sample(sequence);
   }
@@ -96,7 +104,7 @@ class StepPlan {
       const std::int32_t shift = (sequence.blocks[static_cast<std::size_t>(block)] - block) * block_tokens_;
       for (; at < block_end; ++at, ++tokens) {
         const auto row = static_cast<std::size_t>(tokens);
-        token_ids[row] = sequence.tokens[static_cast<std::size_t>(at)];
+        token_ids[row] = at < sequence.size() ? sequence.tokens[static_cast<std::size_t>(at)] : 0;
         positions[row] = at;
         slot_mapping[row] = at + shift;
       }
@@ -114,8 +122,10 @@ class StepPlan {
     table_blocks = std::max(table_blocks, blocks);
   }
 
-  void add_sample(const Sequence& sequence) {
+  void add_sample(Sequence& sequence) {
+    sequence.sample_row = samples;
     const auto row = static_cast<std::size_t>(samples++);
+    const std::int32_t ordinal = sequence.outputs() + sequence.pending++;
     const SamplingParams& sampling = sequence.sampling;
     sample_index[row] = tokens - 1;
     temperature[row] = sampling.temperature;
@@ -126,8 +136,8 @@ class StepPlan {
     repetition_penalty[row] = sampling.repetition_penalty;
     top_k[row] = sampling.top_k;
     seed[row] = sampling.seed;
-    position[row] = sequence.outputs();
-    if (sequence.outputs() < sequence.min_tokens) ban(static_cast<std::int32_t>(row), sequence.stops);
+    position[row] = ordinal;
+    if (ordinal < sequence.min_tokens) ban(static_cast<std::int32_t>(row), sequence.stops);
     if (sequence.counts) penalize(static_cast<std::int32_t>(row), *sequence.counts);
   }
 

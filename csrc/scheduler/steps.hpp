@@ -1,144 +1,311 @@
-// The scheduler's second half: how a step is chosen and what it leaves behind. Part of scheduler.hpp.
+// How a step is chosen, and what it leaves behind. Part of scheduler.hpp.
 #pragma once
 
 #include "scheduler/scheduler.hpp"
 
 namespace aruntime {
 
+// However long decodes take: prompts get on.
+inline constexpr std::int64_t kPrefillTokensMin = 16;
+// A wrong no is worse than a late one: of the time that a prompt seems to need, only so much is held to be certain.
+inline constexpr double kCertain = 0.5;
+// How fast sequences are taken up is what it was in about the last two seconds.
+inline constexpr double kTakeUpMemory_s = 2.0;
+
 inline const StepPlan& Scheduler::plan(double now_s) {
+  if (under_way_ == kStepsUnderWay) throw std::logic_error("two steps are under way already");
+  StepPlan& step = steps_[(oldest_ + under_way_) % kStepsUnderWay];
   expire(now_s);
-  plan_.clear();
-  plan_decodes();
-  plan_prefills();
-  counted_.steps += plan_.tokens > 0;
-  return plan_;
+  order_.begin(now_s);
+  rejoin_followers();
+  step.clear();
+  if (full_) {
+    const double elapsed_s = std::clamp(now_s - planned_s_, 0.0, kTakeUpMemory_s);
+    const double kept = std::exp(-elapsed_s / kTakeUpMemory_s);
+    full_s_ = full_s_ * kept + elapsed_s;
+    taken_up_ *= kept;
+  }
+  planned_s_ = step.planned_s = now_s;
+  secure_blocks();
+  choose_prefills(now_s);
+  add_decodes(step);
+  add_prefills(step);
+  counted_.steps += step.tokens > 0;
+  under_way_ += step.tokens > 0;
+  return step;
 }
 
-inline void Scheduler::plan_decodes() {
-  // From the back: whoever is preempted is replaced in the list by one that has its block already. Who was looked at
-  // may then be looked at again, which changes nothing.
+// Whether the next token of a sequence that decodes can be computed in the step that is being planned.
+inline bool Scheduler::decodes_now(const Sequence& sequence) const noexcept {
+  if (sequence.pending == 0) return true;
+  // It ends with the token that is being sampled; or what it has said counts in what it may say next.
+  return sequence.size() + sequence.pending < sequence.tokens_max && !sequence.counts;
+}
+
+// Makes sure that everyone who decodes has room for the token.
+inline void Scheduler::secure_blocks() {
+  decodes_ = {};
+  // From the back: whoever yields is replaced in the list by one that has its block already. Who was looked at may then
+  // be looked at again, which changes nothing.
   for (std::size_t left = decoding_.size(); left > 0; left = std::min(left - 1, decoding_.size())) {
-    secure_block(*decoding_[left - 1]);
+    if (decodes_now(*decoding_[left - 1])) secure_block(*decoding_[left - 1]);
   }
-  for (Sequence* sequence : decoding_) plan_.add(*sequence, 1);
-  plan_.decodes = plan_.sequences;
+  for (const Sequence* sequence : decoding_) {
+    if (!decodes_now(*sequence)) continue;
+    ++decodes_.decodes;
+    decodes_.context_tokens += sequence->planned + 1;
+  }
 }
 
-// Makes room for the next token of `sequence`, at the cost of the last in order: itself, perhaps.
-inline void Scheduler::secure_block(Sequence& sequence) {
-  if (sequence.computed < static_cast<std::int32_t>(sequence.blocks.size()) * limits_.block_tokens) return;
-  while (pool_.free() == 0) {
-    Sequence& last = last_in_order();
-    preempt(last);
-    if (&last == &sequence) return;
-  }
-  pool_.take(1, sequence.blocks);
-}
-
-// Prompts in the order of service, whether taken up already or now, until the step is full.
-inline void Scheduler::plan_prefills() {
-  std::int32_t room = limits_.step_tokens_max - plan_.tokens;
-  for (std::size_t at = 0; room > 0; ++at) {
-    Sequence* next = waiting_.next();
-    const bool taken_up = at < prefilling_.size();
-    if (next && !(taken_up && ArrivalOrder::before(*prefilling_[at], *next)) && admit(*next)) {
-      prefilling_.insert(prefilling_.begin() + static_cast<std::ptrdiff_t>(at), next);
-    } else if (!taken_up) {
-      break;
+// Prompts in the order of service, whether taken up already or now, until the step is full. Whoever gives way to them
+// has no row in the step yet.
+inline void Scheduler::choose_prefills(double now_s) {
+  std::int32_t room = prefill_room();
+  chosen_.clear();
+  full_ = false;
+  bool no_blocks = false;
+  while (room > 0) {
+    Sequence* next = order_.next();
+    if (!next) break;
+    if (!next->resident()) {
+      // Whoever needs most is not overtaken for ever by those that need little: without blocks for him, there are none
+      // for others, but for those that take back what was reserved for them.
+      const TakeUp taken = take_up(*next, now_s, no_blocks);
+      if (taken == TakeUp::kTenantFull) order_.tenant(*next).close();
+      if (taken == TakeUp::kNoPlace || taken == TakeUp::kNoBlocks) order_.tenant(*next).flow(*next).closed = full_ = true;
+      no_blocks = no_blocks || taken == TakeUp::kNoBlocks;
+      if (taken != TakeUp::kDone) continue;
+      taken_up_ += 1.0;
     }
-    Sequence& sequence = *prefilling_[at];
-    const std::int32_t chunk = std::min(room, sequence.size() - sequence.computed);
-    plan_.add(sequence, chunk);
+    const std::int32_t chunk = std::min(room, next->size() - next->planned);
+    const std::int32_t end = next->planned + chunk;
+    order_.charge(*next, std::max(0, end - std::max(next->planned, next->charged)), kPrefillCost);
+    next->charged = std::max(next->charged, end);
+    next->chosen = true;
+    chosen_.push_back({next, next->residence, chunk});
     room -= chunk;
+    if (end < next->size()) break;
+    order_.leave(*next);
+    start_decoding(*next);
   }
 }
 
-// Gives a waiting sequence the blocks of all its tokens. Returns false, and changes nothing, when it has to wait.
-inline bool Scheduler::admit(Sequence& sequence) {
-  const std::size_t running = decoding_.size() + prefilling_.size();
-  if (running == static_cast<std::size_t>(limits_.sequences_max)) return false;
-  const std::int32_t blocks = limits_.blocks_for(sequence.size());
-  // A little stays free for those that decode, or the newcomer would soon be sent back (vLLM's watermark: 1 %).
-  const std::int32_t spare = running > 0 ? pool_.blocks() / 64 : 0;
-  if (pool_.free() < blocks + spare) return false;
-  waiting_.leave(sequence);
-  --counted_.waiting;
-  counted_.waiting_tokens -= sequence.size();
-  pool_.take(blocks, sequence.blocks);
-  sequence.residence = ++admissions_;
-  sequence.state = State::kPrefilling;
-  return true;
-}
-
-// Takes a running sequence out of the running, and its blocks from it.
-inline void Scheduler::vacate(Sequence& sequence) {
-  if (sequence.state == State::kDecoding) {
-    Sequence& moved = *decoding_.back();
-    decoding_[sequence.decoding_place] = &moved;
-    moved.decoding_place = sequence.decoding_place;
-    decoding_.pop_back();
-  } else {
-    std::erase(prefilling_, &sequence);
-  }
-  pool_.give_back(sequence.blocks);
-  sequence.residence = 0;
-  sequence.computed = 0;
-}
-
-inline void Scheduler::preempt(Sequence& sequence) {
-  vacate(sequence);
-  sequence.state = State::kWaiting;
-  waiting_.reenter(sequence);
-  ++counted_.waiting;
-  counted_.waiting_tokens += sequence.size();
-  ++counted_.preemptions;
-}
-
-inline Sequence& Scheduler::last_in_order() const noexcept {
-  Sequence* last = prefilling_.empty() ? decoding_.front() : prefilling_.back();
+inline void Scheduler::add_decodes(StepPlan& step) {
   for (Sequence* sequence : decoding_) {
-    if (ArrivalOrder::before(*last, *sequence)) last = sequence;
+    if (sequence->chosen || !decodes_now(*sequence)) continue;
+    step.add(*sequence, 1);
+    order_.charge(*sequence, 1, kDecodeCost);
   }
-  return *last;
+  step.decodes = step.sequences;
+  step.work = decodes_;
+}
+
+inline void Scheduler::add_prefills(StepPlan& step) {
+  for (const Chosen& chosen : chosen_) {
+    if (chosen.sequence->residence != chosen.residence) continue;  // it yielded to somebody chosen later
+    chosen.sequence->chosen = false;
+    step.add(*chosen.sequence, chosen.tokens);
+    step.work.prefill_tokens += chosen.tokens;
+  }
+}
+
+// Tokens of prompts that this step takes.
+inline std::int32_t Scheduler::prefill_room() const noexcept {
+  const std::int64_t room = limits_.step_tokens_max - decodes_.decodes;
+  if (decodes_.decodes == 0 || !pace_.known() || !std::isfinite(limits_.itl_s)) return static_cast<std::int32_t>(room);
+  return static_cast<std::int32_t>(std::min(room, std::max(kPrefillTokensMin, pace_.prefill_room(decodes_, limits_.itl_s))));
+}
+
+// Those whose block is written, or will never be, wait for their turn again.
+inline void Scheduler::rejoin_followers() {
+  for (std::size_t at = 0; at < followers_.size();) {
+    Sequence& sequence = *followers_[at];
+    if (pool_.is_pending(sequence.awaited)) {
+      ++at;
+      continue;
+    }
+    sequence.awaited = {};
+    followers_[at] = followers_.back();
+    followers_.pop_back();
+    order_.enter(sequence);
+  }
+}
+
+// Gives a waiting sequence the blocks of all its tokens; or says why not, and changes nothing but who waits for what.
+inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bool no_blocks) {
+  pool_.extend(sequence.root, sequence.tokens.data(), sequence.size(), sequence.prefixes);
+  // The last token is always computed: its logits are wanted.
+  const std::int32_t shared_max = (sequence.size() - 1) / limits_.block_tokens;
+  pool_.match(sequence.root, sequence.tokens.data(), sequence.prefixes, shared_max, match_);
+  const auto shared = static_cast<std::int32_t>(match_.blocks.size());
+  if (is_hopeless(sequence, sequence.size() - shared * limits_.block_tokens, now_s)) {
+    finish(sequence, FinishReason::kDeadline);
+    return TakeUp::kHopeless;
+  }
+  if (match_.pending()) {
+    order_.leave(sequence);
+    sequence.awaited = match_.awaited;
+    followers_.push_back(&sequence);
+    return TakeUp::kFollows;
+  }
+  Tenant& tenant = order_.tenant(sequence);
+  const std::int32_t fresh = limits_.blocks_for(sequence.size()) - shared;
+  const std::int64_t held = tenant.blocks + fresh + match_.unheld;
+  if (tenant.blocks > 0 && held > tenant.blocks_max(limits_.blocks)) return TakeUp::kTenantFull;
+  if (!no_blocks) clear_paused(sequence, fresh + match_.unheld);
+  const bool owed = held <= tenant.blocks_reserved(limits_.blocks);
+  if (no_blocks && !owed) return TakeUp::kNoBlocks;
+  Sequence* out = nullptr;
+  if (counted_.running == limits_.sequences_max && !(out = gives_place_to(sequence))) return TakeUp::kNoPlace;
+  if (!has_room(fresh + match_.unheld, out) && !(owed && can_reclaim(sequence, fresh + match_.unheld))) {
+    return TakeUp::kNoBlocks;
+  }
+  if (out) preempt(*out);
+  while (pool_.free() < fresh + unheld()) {
+    Sequence* borrower = owed ? first_to_yield(sequence, Yield::kBorrowers) : nullptr;
+    if (!borrower) return TakeUp::kNoBlocks;
+    preempt(*borrower);
+  }
+  settle(sequence, fresh);
+  return TakeUp::kDone;
+}
+
+// The other half of taking up. From now on the sequence has its blocks, and whoever needs the same ones can follow it.
+inline void Scheduler::settle(Sequence& sequence, std::int32_t fresh) {
+  share(sequence);
+  hold(sequence, fresh);
+  const auto shared = static_cast<std::int32_t>(match_.blocks.size());
+  const std::int32_t cached = shared * limits_.block_tokens;
+  if (sequence.taken_up_size == 0) sequence.cached_tokens = std::min(cached, sequence.prompt_tokens);
+  sequence.charged = std::max(sequence.charged, cached);
+  sequence.planned = sequence.computed = cached;
+  sequence.taken_up_size = sequence.size();
+  sequence.prefix = match_.prefix;
+  sequence.published = shared;
+  sequence.announced = sequence.size() / limits_.block_tokens;
+  pool_.announce(sequence.blocks, shared, sequence.announced, sequence.tokens.data(), sequence.prefixes,
+                 sequence.prefix);
+  uncount_waiting(sequence);
+  order_.reorder(sequence, [&] { sequence.residence = ++residences_; });
+  residents_.push_back(sequence);
+  sequence.state = State::kPrefilling;
+  start_running(sequence);
+}
+
+// Whether even alone, at once, it would say nothing before its deadline.
+inline bool Scheduler::is_hopeless(const Sequence& sequence, std::int32_t tokens, double now_s) const noexcept {
+  return pace_.known() && now_s + kCertain * tokens * pace_.prefill_token_s() > sequence.deadline_s;
 }
 
 inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs, double now_s) {
-  for (const Planned& row : plan_.planned) {
-    Sequence& sequence = *row.sequence;
-    if (sequence.residence != row.residence) continue;  // it ended while the step ran
-    sequence.computed += row.tokens;
-    if (row.sample_row < 0) continue;
-    if (sequence.state == State::kPrefilling) start_decoding(sequence);
-    accept(sequence, tokens[row.sample_row], logprobs ? logprobs[row.sample_row] : 0.0f);
+  if (under_way_ > 0) {
+    StepPlan& step = steps_[oldest_];
+    learn(step, now_s);
+    for (const Planned& row : step.planned) {
+      Sequence& sequence = *row.sequence;
+      if (sequence.residence != row.residence) continue;  // it ended or yielded while the step ran
+      sequence.computed += row.tokens;
+      publish(sequence);
+      if (row.sample_row < 0) continue;
+      --sequence.pending;
+      accept(sequence, tokens[row.sample_row], logprobs ? logprobs[row.sample_row] : 0.0f);
+    }
+    end_step();
   }
-  plan_.planned.clear();
   expire(now_s);
 }
 
 inline void Scheduler::fail_step() {
-  for (const Planned& row : plan_.planned) {
+  if (under_way_ == 0) return;
+  for (const Planned& row : steps_[oldest_].planned) {
     if (row.sequence->residence == row.residence) finish(*row.sequence, FinishReason::kModelError);
   }
-  plan_.planned.clear();
+  end_step();
+}
+
+inline void Scheduler::end_step() noexcept {
+  steps_[oldest_].planned.clear();
+  oldest_ = (oldest_ + 1) % kStepsUnderWay;
+  --under_way_;
+}
+
+// A step took from when it was planned, or the one before it ended, until now.
+inline void Scheduler::learn(const StepPlan& step, double now_s) noexcept {
+  pace_.learn(step.work, now_s - std::max(step.planned_s, committed_s_));
+  committed_s_ = now_s;
+}
+
+inline void Scheduler::start_running(Sequence& sequence) noexcept {
+  Tenant& tenant = order_.tenant(sequence);
+  ++tenant.running;
+  ++tenant.flow(sequence).running;
+  ++counted_.running;
 }
 
 inline void Scheduler::start_decoding(Sequence& sequence) {
-  std::erase(prefilling_, &sequence);
   sequence.decoding_place = static_cast<std::uint32_t>(decoding_.size());
   sequence.state = State::kDecoding;
   decoding_.push_back(&sequence);
 }
 
+// Lets others find the blocks that are full and written.
+inline void Scheduler::publish(Sequence& sequence) {
+  const std::int32_t full = sequence.computed / limits_.block_tokens;
+  if (full == sequence.published) return;
+  if (full > sequence.announced) {
+    pool_.extend(sequence.root, sequence.tokens.data(), full * limits_.block_tokens, sequence.prefixes);
+    pool_.announce(sequence.blocks, sequence.announced, full, sequence.tokens.data(), sequence.prefixes,
+                   sequence.prefix);
+    sequence.announced = full;
+  }
+  pool_.publish(sequence.blocks, sequence.published, full);
+  sequence.published = full;
+}
+
 // Takes one sampled token into a sequence, which may be its last.
 inline void Scheduler::accept(Sequence& sequence, std::int32_t token, float logprob) {
-  if (sequence.outputs() == 0) counted_.prompt_tokens += sequence.prompt_tokens;
+  if (sequence.outputs() == 0) {
+    counted_.prompt_tokens += sequence.prompt_tokens;
+    counted_.cached_tokens += sequence.cached_tokens;
+  }
   // A broken model must not put its numbers into the next step's embedding lookup.
   if (!are_tokens(&token, 1, limits_.vocab)) return finish(sequence, FinishReason::kModelError);
-  if (sequence.stops_at(token)) return finish(sequence, FinishReason::kStop);
+  if (sequence.stops_at(token)) return finish_by_itself(sequence, FinishReason::kStop);
   sequence.append(token, logprob);
   ++counted_.output_tokens;
   front_ends_[sequence.front_end].tell(sequence);
-  if (sequence.size() == sequence.tokens_max) finish(sequence, FinishReason::kLength);
+  if (sequence.size() == sequence.tokens_max) finish_by_itself(sequence, FinishReason::kLength);
+}
+
+inline void Scheduler::finish_by_itself(Sequence& sequence, FinishReason reason) {
+  outputs_mean_ += (sequence.outputs() - outputs_mean_) / 32.0;
+  finish(sequence, reason);
+}
+
+inline Stats Scheduler::stats() const noexcept {
+  Stats now = counted_;
+  now.undelivered = static_cast<std::int64_t>(sequences_.size() - free_.size()) - now.waiting - now.running - now.paused;
+  for (const FrontEnd& owner : front_ends_) now.undelivered += static_cast<std::int64_t>(owner.refusals.size());
+  now.blocks_free = pool_.free();
+  now.blocks_cached = pool_.cached();
+  now.blocks_total = pool_.blocks();
+  now.blocks_reserved = order_.blocks_reserved(limits_.blocks);
+  for (const std::uint32_t number : order_.wanting()) now.waiting_weight += order_.tenants()[number].terms.weight;
+  if (!waiting_.empty()) now.oldest_s = waiting_.first()->arrived_s;
+  forecast(now);
+  return now;
+}
+
+// What the pace says of the time to come.
+inline void Scheduler::forecast(Stats& now) const noexcept {
+  now.take_up_s = full_ && taken_up_ > 0.0 ? full_s_ / taken_up_ : 0.0;
+  if (!pace_.known()) return;
+  StepWork work = decodes_;
+  now.step_s = pace_.seconds(work);
+  work.prefill_tokens = prefill_room();
+  now.prefill_tokens_per_s = static_cast<double>(work.prefill_tokens) / pace_.seconds(work);
+  const double turns = std::ceil(static_cast<double>(now.waiting + now.running) / limits_.sequences_max);
+  now.drain_s = static_cast<double>(now.waiting_tokens) / now.prefill_tokens_per_s + turns * outputs_mean_ * now.step_s;
 }
 
 }  // namespace aruntime

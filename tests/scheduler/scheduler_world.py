@@ -1,7 +1,7 @@
 """A scheduler among front ends and a model of which everything is known, looked at after every step.
 
 The model's next token is a hash of the seed, the ordinal and all tokens that it reads from the cache through the
-block table. So a wrong slot, table, position, chunk or ordinal, a block that two share, or one read before it is
+block table. So a wrong slot, table, position, chunk or ordinal, a block that two write, or one read before it is
 written, is a wrong token or a failed check; and what each request must be told can be computed without a scheduler.
 """
 
@@ -17,6 +17,7 @@ STOP, LENGTH, CANCELLED, DEADLINE, MODEL_ERROR, OVERLOADED, INVALID, DRAINING = 
 VOCAB = 4096
 EOS = 2
 Key = tuple[int, int, int]  # front end, slot, generation
+GARBAGE = (-1, -1)  # what a step writes for a sequence that has ended meanwhile
 
 
 def next_token(seed: int, ordinal: int, context: list[int], banned: set[int]) -> int:
@@ -35,6 +36,7 @@ class Request:
     prompt: list[int]
     max_tokens: int
     seed: int
+    tenant: int = 0
     priority: int = 1
     min_tokens: int = 0
     ignore_eos: bool = False
@@ -46,6 +48,7 @@ class Request:
     finish: int = 0
     cancelled: bool = False
     failed: bool = False
+    paused: bool = False
 
     @property
     def stops(self) -> set[int]:
@@ -63,6 +66,15 @@ class Request:
         return tokens, LENGTH
 
 
+@dataclass(slots=True)
+class Step:
+    """A plan, whose its rows are, and what it sampled once it has run."""
+
+    plan: StepPlan
+    owners: list[Request]
+    sampled: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None = None
+
+
 class World:
     """Drives one scheduler; every method checks what it can see."""
 
@@ -70,25 +82,32 @@ class World:
         self.limits = limits
         self.block_tokens = limits["block_tokens"]
         self.context_max = min(limits["context_max"], limits["blocks"] * self.block_tokens)
-        self.scheduler = Scheduler(**limits, vocab=VOCAB, eos_token_ids=[EOS])
+        self.scheduler = Scheduler(**limits, vocab=VOCAB, eos_token_ids=[EOS], prefix_secret=7)
         self.now_s = 0.0
         self.requests: dict[Key, Request] = {}
-        self.by_first: dict[int, Request] = {}  # a prompt's first token names its request
-        self.cache: dict[int, tuple[Request, int, int]] = {}  # slot: whose, position, token
-        self.computed: dict[Key, int] = {}
-        self.sampled: dict[Key, list[int]] = {}
-        self.decoding: set[Key] = set()
+        self.cache: dict[int, tuple[int, int]] = {}  # slot: token, hash of all tokens up to it and the root they are under
+        self.sampled: dict[Key, list[int]] = {}  # also the stop token
+        self.under_way: list[Step] = []
+        self.last_sample: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None = None
+        self.groups: dict[int, int] = {}  # tenant: prefix group
+        self.caps: dict[int, int] = {}  # tenant: blocks that it may hold
 
     # What front ends do.
 
+    def set_tenant(self, tenant: int, **terms: float) -> None:
+        self.groups[tenant] = int(terms.get("prefix_group", 0))
+        self.caps[tenant] = max(1, int(terms.get("cache_max", 1.0) * self.limits["blocks"]))
+        self.scheduler.set_tenant(tenant, **terms)
+
     def submit(self, request: Request) -> int:
-        """Submit a request; its prompt's first token must be its own."""
         answer = self.scheduler.submit(
             front_end=request.key[0],
             slot=request.key[1],
             generation=request.key[2],
             prompt=array("i", request.prompt),
             max_tokens=request.max_tokens,
+            arrived_s=self.now_s,
+            tenant=request.tenant,
             min_tokens=request.min_tokens,
             priority=request.priority,
             deadline_s=request.deadline_s,
@@ -99,22 +118,25 @@ class World:
             seed=request.seed,
         )
         self.requests[request.key] = request
-        if request.prompt:
-            self.by_first[request.prompt[0]] = request
         if not answer:
-            self.computed[request.key], self.sampled[request.key] = 0, []
+            self.sampled[request.key] = []
         return answer
 
     def cancel(self, key: Key) -> None:
         self.scheduler.cancel(*key)
         if key in self.requests:
             self.requests[key].cancelled = True
-            self.decoding.discard(key)
+        self.check()
+
+    def pause(self, key: Key, *, resume: bool = False) -> None:
+        (self.scheduler.resume if resume else self.scheduler.pause)(*key)
+        self.requests[key].paused = not resume
+        self.check()
 
     def drop(self, front_end: int) -> None:
         self.scheduler.drop_front_end(front_end)
         self.requests = {key: request for key, request in self.requests.items() if key[0] != front_end}
-        self.decoding = {key for key in self.decoding if key[0] != front_end}
+        self.check()
 
     def take(self, front_end: int, limit: int = 4096) -> list[Key]:
         """Take outputs, check each against the undisturbed run, and return the keys that ended."""
@@ -136,73 +158,79 @@ class World:
         if request.finish in (OVERLOADED, INVALID, DRAINING):
             assert not request.told
             return
-        tokens, finish = request.answer(self.context_max)
+        cap = self.caps.get(request.tenant, self.limits["blocks"]) * self.block_tokens
+        tokens, finish = request.answer(min(self.context_max, cap))
         assert request.told == tokens[: len(request.told)]
         if request.finish in (STOP, LENGTH):
             assert (request.told, request.finish) == (tokens, finish)
         elif request.finish == CANCELLED:
             assert request.cancelled
         elif request.finish == DEADLINE:
-            assert request.deadline_s <= self.now_s
+            assert request.deadline_s <= self.now_s + 10.0  # passed, or known to be out of reach
         else:
             assert (request.finish, request.failed) == (MODEL_ERROR, True)
 
     # What the engine does.
 
     def plan(self) -> StepPlan:
-        before = self.scheduler.stats().preemptions
         plan = self.scheduler.plan(self.now_s)
         self.check()
         self._check_shape(plan)
-        owners = [self._check_row(plan, row) for row in range(plan.sequences)]
-        assert len({owner.key for owner in owners}) == plan.sequences, "twice in one step"
-        live = {key for key in self.decoding if self.requests[key].deadline_s > self.now_s}
-        starved = live - {owner.key for owner in owners[: plan.decodes]}
-        assert len(starved) <= self.scheduler.stats().preemptions - before, "a decode was left out"
-        self.decoding -= starved
+        owners = [self.requests[key] for key in plan.owners()]
+        assert len({owner.key for owner in owners}) == plan.sequences == len(owners), "twice in one step"
+        for owner in owners:
+            assert not owner.cancelled
+            assert not owner.paused
+            assert owner.deadline_s > self.now_s
         self._check_penalties(plan, owners)
-        self.owners = owners
+        if plan.tokens:
+            self.under_way.append(Step(plan, owners))
         return plan
 
-    def commit(self, plan: StepPlan) -> None:
-        """Write the step's tokens into the cache, read them back through the tables, sample, commit."""
-        tokens = np.array([self._sample(plan, row) for row in range(plan.samples)], np.int32)
-        for row, owner in enumerate(self.owners):
-            self.computed[owner.key] = int(plan.context_len[row])
-        self.scheduler.commit(tokens, self.now_s)
-        for row, index in enumerate(plan.sample_index):
-            owner = self.owners[self._sequence_of(plan, int(index))]
-            self.decoding.discard(owner.key)
-            if owner.key not in self.requests or owner.cancelled or owner.deadline_s <= self.now_s:
-                continue
-            sampled = self.sampled[owner.key]
-            if int(tokens[row]) in owner.stops and len(sampled) >= owner.min_tokens:
-                continue
-            sampled.append(int(tokens[row]))
-            if len(sampled) < owner.max_tokens and len(owner.prompt) + len(sampled) < self.context_max:
-                self.decoding.add(owner.key)
+    def run(self) -> None:
+        """Run the steps that are planned and have not run: write their tokens, read all back, sample."""
+        for step in self.under_way:
+            if step.sampled is None:
+                for row in range(step.plan.sequences):
+                    self._write_row(step, row)
+                self.last_sample = step.sampled = self._sample(step)
+
+    def commit(self) -> None:
+        """Commit the oldest step under way, which has run."""
+        if not self.under_way:
+            self.scheduler.commit(np.empty(0, np.int32), self.now_s)
+            return
+        step = self.under_way.pop(0)
+        assert step.sampled is not None
+        self.scheduler.commit(step.sampled, self.now_s)
         self.check()
 
     def fail(self) -> None:
         self.scheduler.fail_step()
-        for owner in self.owners:
-            owner.failed = True
-            self.decoding.discard(owner.key)
+        if self.under_way:
+            for owner in self.under_way.pop(0).owners:
+                owner.failed = True
         self.check()
 
     def step(self) -> StepPlan:
+        """Plan, run and commit one step, and what was under way before it."""
         plan = self.plan()
-        self.commit(plan)
+        self.run()
+        while self.under_way:
+            self.commit()
         return plan
 
     def finish(self) -> None:
         """Run until nothing waits or runs; every request must have been told one end, and every block be back."""
+        for request in self.requests.values():
+            if request.paused:
+                self.pause(request.key, resume=True)
         work = sum(len(r.prompt) + r.max_tokens for r in self.requests.values() if not r.finish)
         for _ in range(10 + 20 * work):
             if self.step().tokens == 0:
                 break
         stats = self.scheduler.stats()
-        assert stats.waiting == stats.running == stats.waiting_tokens == 0
+        assert stats.waiting == stats.running == stats.paused == stats.waiting_tokens == 0
         assert stats.blocks_free == stats.blocks_total
         for front_end in {key[0] for key in self.requests}:
             self.take(front_end, 1 << 20)
@@ -216,8 +244,7 @@ class World:
         self.scheduler.check_integrity()
         stats = self.scheduler.stats()
         assert stats.running <= self.limits["sequences_max"]
-        assert stats.waiting <= self.limits["waiting_max"] + self.limits["sequences_max"]
-        assert 0 <= stats.blocks_free <= stats.blocks_total == self.limits["blocks"]
+        assert 0 <= stats.blocks_cached <= stats.blocks_free <= stats.blocks_total == self.limits["blocks"]
 
     def _check_shape(self, plan: StepPlan) -> None:
         assert plan.tokens <= self.limits["step_tokens_max"]
@@ -227,38 +254,52 @@ class World:
         assert plan.query_start[-1] == plan.tokens == len(plan.token_ids) == len(plan.positions)
         assert (lengths > 0).all()
         assert (lengths[: plan.decodes] == 1).all()
+        assert len(plan.token_source) == plan.decodes
         assert plan.sample_index[: plan.decodes].tolist() == list(range(plan.decodes))
         assert set(plan.sample_index.tolist()) <= set((plan.query_start[1:] - 1).tolist())
         assert len(set(plan.slot_mapping.tolist())) == plan.tokens, "two tokens share a slot"
-        owned = [block for row in range(plan.sequences) for block in self._blocks(plan, row)]
-        assert len(set(owned)) == len(owned), "two sequences share a block"
+        tables = [set(self._blocks(plan, row)) for row in range(plan.sequences)]
+        for row in range(plan.sequences):
+            slots = plan.slot_mapping[plan.query_start[row] : plan.query_start[row + 1]]
+            written = set((slots // self.block_tokens).tolist())
+            assert written <= tables[row]
+            assert sum(bool(written & table) for table in tables) == 1, "a block is written that others read"
 
     def _blocks(self, plan: StepPlan, row: int) -> list[int]:
         return plan.block_tables[row, : -(-int(plan.context_len[row]) // self.block_tokens)].tolist()
 
-    def _check_row(self, plan: StepPlan, row: int) -> Request:
-        """Check one sequence's part, write its tokens into the cache, read all back; returns whose it is."""
+    def _places(self, plan: StepPlan, row: int) -> list[int]:
+        table = plan.block_tables[row]
+        return [
+            int(table[p // self.block_tokens]) * self.block_tokens + p % self.block_tokens
+            for p in range(int(plan.context_len[row]))
+        ]
+
+    def _write_row(self, step: Step, row: int) -> None:
+        """Write one sequence's tokens into the cache, and read back all that it will read."""
+        plan, owner = step.plan, step.owners[row]
         start, end = int(plan.query_start[row]), int(plan.query_start[row + 1])
         context = int(plan.context_len[row])
-        table = plan.block_tables[row].tolist()
-        places = [table[p // self.block_tokens] * self.block_tokens + p % self.block_tokens for p in range(context)]
-        assert plan.positions[start:end].tolist() == list(range(context - (end - start), context))
-        assert plan.slot_mapping[start:end].tolist() == places[context - (end - start) :]
-        first = int(plan.token_ids[start]) if context == end - start else self.cache[places[0]][2]
-        owner = self.by_first[first]
-        assert owner.key in self.requests, "a sequence of a front end that is gone"
-        assert not owner.cancelled
-        assert owner.deadline_s > self.now_s
-        for slot, position, token in zip(
-            places[context - (end - start) :], plan.positions[start:end], plan.token_ids[start:end], strict=True
-        ):
-            self.cache[slot] = (owner, int(position), int(token))
+        first = context - (end - start)
+        places = self._places(plan, row)
+        assert plan.positions[start:end].tolist() == list(range(first, context))
+        assert plan.slot_mapping[start:end].tolist() == places[first:]
         known = owner.prompt + self.sampled[owner.key]
-        assert [self.cache[slot] for slot in places] == [(owner, p, known[p]) for p in range(context)]
-        assert context - (end - start) in (self.computed[owner.key], 0)
-        assert not any(table[-(-len(known) // self.block_tokens) + 1 :]), "the table is not padded with 0"
-        assert (context == len(known)) == (end - 1 in plan.sample_index), "sampled too early, or not at all"
-        return owner
+        tokens = plan.token_ids[start:end].tolist()
+        if row < plan.decodes and plan.token_source[row] >= 0:
+            assert self.last_sample is not None
+            tokens = [int(self.last_sample[plan.token_source[row]])]
+        if owner.cancelled or context > len(known) or owner.key not in self.requests:
+            for place in places[first:]:
+                self.cache[place] = GARBAGE  # nobody must ever read it
+            return
+        assert tokens == known[first:context]
+        chain = [hash((self.groups.get(owner.tenant, 0), "root"))]
+        for token in known[:context]:
+            chain.append(hash((chain[-1], token)))
+        for position in range(first, context):
+            self.cache[places[position]] = (known[position], chain[position + 1])
+        assert [self.cache[place] for place in places] == list(zip(known, chain[1:], strict=False))[:context]
 
     def _check_penalties(self, plan: StepPlan, owners: list[Request]) -> None:
         told = list(
@@ -267,26 +308,32 @@ class World:
         assert len({(row, token) for row, token, _, _ in told}) == len(told)
         for row, index in enumerate(plan.sample_index.tolist()):
             owner = owners[self._sequence_of(plan, index)]
-            output = self.sampled[owner.key]
+            output = self.sampled[owner.key][: plan.position[row]]
             prompt = owner.prompt if owner.repetition_penalty != 1 else []
             penalised = prompt + output if prompt or owner.presence_penalty else []
             expected = {token: (output.count(token), token in prompt) for token in penalised}
             assert {t: (count, bool(seen)) for r, t, count, seen in told if r == row} == expected
             assert plan.seed[row] == owner.seed
-            assert plan.position[row] == len(output)
             assert plan.repetition_penalty[row] == np.float32(owner.repetition_penalty)
 
     @staticmethod
     def _sequence_of(plan: StepPlan, token: int) -> int:
         return int(np.searchsorted(plan.query_start, token, side="right")) - 1
 
-    def _sample(self, plan: StepPlan, row: int) -> int:
-        """The model: a hash of what it reads through the block table."""
-        sequence = self._sequence_of(plan, int(plan.sample_index[row]))
-        table = plan.block_tables[sequence]
-        context = [
-            self.cache[int(table[p // self.block_tokens]) * self.block_tokens + p % self.block_tokens][2]
-            for p in range(int(plan.context_len[sequence]))
-        ]
-        banned = set(plan.banned_token[plan.banned_row == row].tolist())
-        return next_token(int(plan.seed[row]), int(plan.position[row]), context, banned)
+    def _sample(self, step: Step) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+        """The model: a hash of what it reads through the block tables."""
+        plan = step.plan
+        sampled = np.zeros(plan.samples, np.int32)
+        for row in range(plan.samples):
+            sequence = self._sequence_of(plan, int(plan.sample_index[row]))
+            owner = step.owners[sequence]
+            context = [self.cache[place][0] for place in self._places(plan, sequence)]
+            if -1 in context:
+                continue
+            banned = set(plan.banned_token[plan.banned_row == row].tolist())
+            sampled[row] = next_token(int(plan.seed[row]), int(plan.position[row]), context, banned)
+            mine = self.sampled[owner.key]
+            if len(owner.prompt) + len(mine) == len(context):
+                assert plan.position[row] == len(mine)
+                mine.append(int(sampled[row]))
+        return sampled

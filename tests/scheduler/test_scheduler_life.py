@@ -28,7 +28,8 @@ def make(**changes: Any) -> Scheduler:
 
 
 def submit(scheduler: Scheduler, slot: int = 0, prompt: int | list[int] = 3, **more: Any) -> int:
-    tokens = [5] * prompt if isinstance(prompt, int) else prompt
+    # Each slot a prompt of its own: equal ones would share their blocks.
+    tokens = [3 + slot % 90] * prompt if isinstance(prompt, int) else prompt
     asked: dict[str, Any] = {"front_end": 1, "slot": slot, "generation": 0, "max_tokens": 10, **more}
     return scheduler.submit(prompt=array("i", tokens), **asked)
 
@@ -172,16 +173,43 @@ def test_an_end_that_a_model_gives_before_min_tokens_is_text() -> None:
     assert told(scheduler) == [(0, EOS, 0, NONE), (0, -1, 1, STOP)]
 
 
-def test_a_step_is_committed_once_and_a_plan_made_anew_is_the_same() -> None:
+def test_one_more_step_may_be_planned_while_one_runs_and_each_is_committed_once() -> None:
+    scheduler = make()
+    submit(scheduler, max_tokens=2)
+    first = scheduler.plan(0.0)
+    assert (first.tokens, first.decodes) == (3, 0)
+    second = scheduler.plan(0.0)
+    assert (second.tokens, second.decodes, second.positions.tolist(), second.position.tolist()) == (1, 1, [3], [1])
+    assert second.token_source.tolist() == [0]  # the token that the first samples in its row 0
+    with pytest.raises(RuntimeError, match="two steps are under way"):
+        scheduler.plan(0.0)
+    for token in (7, 8):
+        scheduler.commit(np.full(1, token, np.int32), 0.0)
+        scheduler.check_integrity()
+    assert scheduler.plan(0.0).tokens == 0
+    scheduler.fail_step()
+    assert told(scheduler) == [(0, 7, 0, NONE), (0, 8, 1, LENGTH)]
+
+
+def test_what_was_planned_ahead_of_an_end_is_dropped() -> None:
     scheduler = make()
     submit(scheduler)
-    for _ in range(2):
-        assert scheduler.plan(0.0).tokens == 3
-    for _ in range(2):
-        scheduler.commit(np.full(1, 7, np.int32), 0.0)
-        scheduler.check_integrity()
-    scheduler.fail_step()
-    assert told(scheduler) == [(0, 7, 0, NONE)]
+    scheduler.plan(0.0)
+    scheduler.plan(0.0)
+    scheduler.commit(np.full(1, EOS, np.int32), 0.0)
+    assert scheduler.stats().blocks_free == 32
+    scheduler.commit(np.full(1, 9, np.int32), 0.0)
+    assert told(scheduler) == [(0, -1, 0, STOP)]
+
+
+def test_nobody_is_planned_ahead_beyond_his_last_token_or_where_what_he_says_counts() -> None:
+    scheduler = make()
+    submit(scheduler, 0, max_tokens=1)
+    submit(scheduler, 1, presence_penalty=0.5)
+    submit(scheduler, 2, min_tokens=1)
+    assert len(scheduler.plan(0.0).banned_row) == 1
+    ahead = scheduler.plan(0.0)
+    assert (ahead.owners(), ahead.token_source.tolist(), len(ahead.banned_row)) == ([(1, 2, 0)], [2], 0)
 
 
 def test_the_last_token_by_length_carries_the_end() -> None:
@@ -201,12 +229,12 @@ def test_a_deadline_ends_what_waits_and_what_runs_and_is_known_before() -> None:
     submit(scheduler, 0, deadline_s=2.0)
     submit(scheduler, 1, deadline_s=1.0)
     assert scheduler.next_deadline_s() == 1.0
-    step(scheduler, now_s=0.5)
+    step(scheduler, now_s=0.5)  # whoever is due first goes first
     scheduler.plan(1.0)
-    assert told(scheduler) == [(0, 7, 0, NONE), (1, -1, 0, DEADLINE)]
+    assert told(scheduler) == [(1, 7, 0, NONE), (1, -1, 1, DEADLINE)]
     assert scheduler.next_deadline_s() == 2.0
     assert scheduler.plan(2.5).tokens == 0
-    assert told(scheduler) == [(0, -1, 1, DEADLINE)]
+    assert told(scheduler) == [(0, -1, 0, DEADLINE)]
     assert scheduler.stats().blocks_free == 32
 
 
@@ -317,7 +345,7 @@ def slots_of(plan: StepPlan) -> list[int]:
     return plan.token_ids[plan.query_start[:-1]].tolist()
 
 
-def test_a_class_goes_before_the_next_and_within_it_who_came_first() -> None:
+def test_of_classes_that_were_idle_the_higher_goes_first_and_within_it_who_came_first() -> None:
     scheduler = make(sequences_max=4)
     for slot, priority in ((10, 2), (11, 1), (12, 0), (13, 1), (14, 0)):
         submit(scheduler, slot, prompt=[slot], priority=priority)
@@ -386,6 +414,8 @@ def test_the_arrays_of_a_plan_are_one_memory_that_outlives_the_scheduler() -> No
     scheduler = make()
     submit(scheduler)
     first = step(scheduler).token_ids
+    second = step(scheduler).token_ids  # two steps may be under way: two memories, by turns
+    assert not np.shares_memory(first, second)
     assert np.shares_memory(first, scheduler.plan(0.0).token_ids)
     del scheduler
     gc.collect()
@@ -406,7 +436,12 @@ def test_counts_tell_what_waits_runs_and_was_done() -> None:
     for slot in range(3):
         submit(scheduler, slot, prompt=3)
     step(scheduler)
-    assert scheduler.stats() == (1, 3, 2, 0, 30, 32, 0, 1, 3, 1)
+    stats = scheduler.stats()
+    assert (stats.waiting, stats.waiting_tokens, stats.running, stats.paused, stats.undelivered) == (1, 3, 2, 0, 0)
+    assert (stats.blocks_free, stats.blocks_total, stats.blocks_cached, stats.blocks_reserved) == (30, 32, 0, 0)
+    assert (stats.preemptions, stats.steps, stats.prompt_tokens, stats.cached_tokens) == (0, 1, 3, 0)
+    assert (stats.output_tokens, stats.waiting_weight) == (1, 1.0)
+    assert scheduler.tenant(0) == (1, 2, 0, 2, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,21 @@
 """Whatever front ends do, in whatever order: the books balance after every step and each request ends once."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from scheduler_world import VOCAB, Request, World
+from scheduler_world import Request, World
 
 FRONT_ENDS = st.integers(0, 2)
+# Two tenants that share prefixes, one that is capped, one with reservations.
+TENANTS: dict[int, dict[str, Any]] = {
+    1: {"weight": 2.0, "prefix_group": 1},
+    2: {"prefix_group": 1, "cache_max": 0.5},
+    3: {"weight": 0.5, "prefix_group": 3, "cache_reserved": 0.4, "tokens_per_s_reserved": 20.0},
+}
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -22,11 +29,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     )
     def begin(self, spare_tokens: int, **limits: int) -> None:
         self.world = World(step_tokens_max=limits["sequences_max"] + spare_tokens, **limits)
+        for tenant, terms in TENANTS.items():
+            self.world.set_tenant(tenant, **terms)
         self.slot = 0
 
     @rule(
         front_end=FRONT_ENDS,
         prompt=st.lists(st.integers(0, 20), max_size=20),
+        shared=st.integers(0, 20),
+        tenant=st.integers(0, 3),
         max_tokens=st.integers(0, 40),
         min_tokens=st.integers(0, 5),
         priority=st.integers(0, 2),
@@ -39,6 +50,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self,
         front_end: int,
         prompt: list[int],
+        shared: int,
+        tenant: int,
         max_tokens: int,
         min_tokens: int,
         priority: int,
@@ -51,9 +64,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.submit(
             Request(
                 key=(front_end, self.slot, self.slot % 3),
-                prompt=[VOCAB - self.slot, *prompt],
+                prompt=[*range(shared), *prompt],
                 max_tokens=max_tokens,
                 seed=self.slot,
+                tenant=tenant,
                 priority=priority,
                 min_tokens=min_tokens,
                 ignore_eos=ignore_eos,
@@ -77,16 +91,35 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def cancel_while_the_step_runs(self, data: st.DataObject) -> None:
-        plan = self.world.plan()
+        self.world.plan()
         if self.world.requests:
             self.world.cancel(data.draw(st.sampled_from(sorted(self.world.requests))))
-        self.world.commit(plan)
+        self.world.run()
+        self.world.commit()
+
+    @rule(data=st.data(), resume=st.booleans())
+    def pause_or_resume(self, data: st.DataObject, resume: bool) -> None:
+        known = [key for key, request in self.world.requests.items() if not request.finish]
+        if known:
+            self.world.pause(data.draw(st.sampled_from(sorted(known))), resume=resume)
+
+    @rule(steps=st.integers(1, 8))
+    def plan_each_step_while_the_one_before_runs(self, steps: int) -> None:
+        for _ in range(steps):
+            self.world.now_s += 0.25
+            self.world.plan()
+            self.world.run()
+            if len(self.world.under_way) == 2:
+                self.world.commit()
+        while self.world.under_way:
+            self.world.commit()
 
     @rule(front_end=FRONT_ENDS)
     def drop_while_the_step_runs(self, front_end: int) -> None:
-        plan = self.world.plan()
+        self.world.plan()
         self.world.drop(front_end)
-        self.world.commit(plan)
+        self.world.run()
+        self.world.commit()
 
     @rule()
     def fail(self) -> None:
@@ -111,7 +144,8 @@ TestWhateverFrontEndsDo = SchedulerMachine.TestCase
 def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
     return Request(
         key=(slot % 3, slot, slot % 5),
-        prompt=[VOCAB - slot, *chance.choices(range(20), k=chance.randrange(50))],
+        prompt=[chance.randrange(3), *range(chance.randrange(40)), *chance.choices(range(20), k=chance.randrange(20))],
+        tenant=chance.randrange(4),
         max_tokens=chance.randrange(60),
         seed=chance.getrandbits(64),
         priority=chance.randrange(3),
@@ -124,9 +158,7 @@ def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_random_life_keeps_every_promise(seed: int) -> None:
-    chance = random.Random(seed)
+def random_world(chance: random.Random) -> World:
     world = World(
         sequences_max=chance.randrange(4, 12),
         step_tokens_max=chance.randrange(12, 60),
@@ -135,24 +167,43 @@ def test_a_random_life_keeps_every_promise(seed: int) -> None:
         block_tokens=chance.choice([1, 3, 4, 8]),
         blocks=chance.randrange(30, 60),
     )
+    for tenant, terms in TENANTS.items():
+        world.set_tenant(tenant, **terms)
+    return world
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_life_keeps_every_promise(seed: int, ahead: int) -> None:
+    chance = random.Random(seed)
+    world = random_world(chance)
     slot = 0
     for _ in range(400):
         world.now_s += 0.25
         for _ in range(chance.choice([0, 0, 1, 3])):
             slot += 1
             world.submit(random_request(chance, slot, world.now_s))
-        plan = world.plan()
-        if world.requests and chance.random() < 0.2:
-            world.cancel(chance.choice(sorted(world.requests)))
+        world.plan()
+        live = sorted(key for key, request in world.requests.items() if not request.finish)
+        if live and chance.random() < 0.2:
+            world.cancel(chance.choice(live))
+        if live and chance.random() < 0.3:
+            world.pause(chance.choice(live), resume=chance.random() < 0.6)
         if chance.random() < 0.01:
             world.drop(chance.randrange(3))
         if chance.random() < 0.02:
+            world.run()
             world.fail()
-        else:
-            world.commit(plan)
+        world.run()
+        while len(world.under_way) > ahead:
+            world.commit()
         world.take(chance.randrange(3), chance.randrange(40))
+    while world.under_way:
+        world.commit()
     world.finish()
-    assert world.scheduler.stats().preemptions > 0
+    stats = world.scheduler.stats()
+    assert stats.preemptions > 0
+    assert stats.cached_tokens > 0
 
 
 @pytest.mark.parametrize("seed", range(3))

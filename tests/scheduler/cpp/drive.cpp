@@ -1,6 +1,7 @@
 // A seeded drive of the whole scheduler under sanitizers: arrivals, cancels, deadlines, floods, lost front ends, broken
 // steps, readers that do not read. `drive SEED STEPS`; the same seed gives the same drive.
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <random>
 
@@ -16,7 +17,11 @@ constexpr Limits kLimits{.sequences_max = 12, .step_tokens_max = 40, .waiting_ma
 constexpr std::uint32_t kFrontEnds = 3;
 
 struct Drive {
-  explicit Drive(std::uint32_t seed) : random(seed), scheduler(kLimits, {1, 2}) {}
+  explicit Drive(std::uint32_t seed) : random(seed), scheduler(kLimits, {1, 2}) {
+    scheduler.set_tenant(1, {.weight = 2.0, .prefix_group = 1});
+    scheduler.set_tenant(2, {.cache_max = 0.4, .prefix_group = 1});
+    scheduler.set_tenant(3, {.cache_reserved = 0.3, .tokens_per_s_reserved = 5.0, .prefix_group = 3});
+  }
 
   std::uint32_t below(std::uint32_t bound) { return static_cast<std::uint32_t>(random() % bound); }
 
@@ -29,24 +34,38 @@ struct Drive {
     head.min_tokens = below(3) ? 0 : below(20);
     head.deadline_s = below(4) ? std::numeric_limits<double>::infinity() : now_s + below(40);
     head.priority = static_cast<Priority>(below(3));
+    head.tenant = below(4);
+    head.arrived_s = now_s;
     head.sampling.repetition_penalty = below(4) ? 1.0f : 1.2f;
     head.sampling.presence_penalty = below(4) ? 0.0f : 0.5f;
     head.stop_tokens = below(3);
     head.stop_token_ids[0] = 7;
     std::vector<std::int32_t> prompt(head.prompt_tokens);
-    for (auto& token : prompt) token = static_cast<std::int32_t>(below(500));
+    const std::uint32_t alike = below(head.prompt_tokens + 1);  // so much of it others say too
+    for (std::uint32_t i = 0; i < head.prompt_tokens; ++i) {
+      prompt[i] = static_cast<std::int32_t>(i < alike ? i % 500 : below(500));
+    }
     const std::uint32_t front_end = below(kFrontEnds);
     const FinishReason answer = scheduler.submit(front_end, head, prompt.data());
     open[front_end][FrontEnd::key(head.slot, head.generation)] = 0;
     refused += answer != FinishReason::kNone;
   }
 
-  void cancel() {
+  // Says one of the three to a sequence of chance.
+  void tell(void (Scheduler::*word)(std::uint32_t, std::uint32_t, std::uint32_t)) {
     const std::uint32_t front_end = below(kFrontEnds);
     if (open[front_end].empty()) return;
     auto at = open[front_end].lower_bound(std::uint64_t{below(next + 1)} << 32);
     if (at == open[front_end].end()) at = open[front_end].begin();
-    scheduler.cancel(front_end, static_cast<std::uint32_t>(at->first >> 32), static_cast<std::uint32_t>(at->first));
+    (scheduler.*word)(front_end, static_cast<std::uint32_t>(at->first >> 32), static_cast<std::uint32_t>(at->first));
+  }
+
+  void resume_all() {
+    for (std::uint32_t front_end = 0; front_end < kFrontEnds; ++front_end) {
+      for (const auto& [key, index] : open[front_end]) {
+        scheduler.resume(front_end, static_cast<std::uint32_t>(key >> 32), static_cast<std::uint32_t>(key));
+      }
+    }
   }
 
   void drop() {
@@ -60,10 +79,18 @@ struct Drive {
     scheduler.check_integrity();
     EXPECT(plan.tokens <= kLimits.step_tokens_max && plan.sequences <= kLimits.sequences_max);
     EXPECT(plan.query_start[static_cast<std::size_t>(plan.sequences)] == plan.tokens || plan.tokens == 0);
-    if (below(10) == 0) cancel();
+    if (below(10) == 0) tell(&Scheduler::cancel);
     if (below(300) == 0) drop();
+    under_way.push_back(plan.samples);
+    if (plan.tokens == 0) under_way.pop_back();
+    while (under_way.size() > ahead) end_step();
+  }
+
+  void end_step() {
+    const std::int32_t samples = under_way.front();
+    under_way.pop_front();
     if (below(50) == 0) return scheduler.fail_step();
-    std::vector<std::int32_t> tokens(static_cast<std::size_t>(plan.samples));
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(samples));
     for (auto& token : tokens) token = static_cast<std::int32_t>(below(below(100) ? 500 : 600));  // a few are no tokens
     scheduler.commit(tokens.data(), nullptr, now_s);
   }
@@ -84,7 +111,10 @@ struct Drive {
   void turn() {
     now_s += 0.5;
     for (std::uint32_t count = below(flood ? 12 : 3); count > 0; --count) submit();
-    if (below(5) == 0) cancel();
+    if (below(5) == 0) tell(&Scheduler::cancel);
+    if (below(5) == 0) tell(&Scheduler::pause);
+    if (below(4) == 0) tell(&Scheduler::resume);
+    if (below(100) == 0) ahead = below(2);
     if (below(500) == 0) drop();
     if (below(200) == 0) flood = !flood;
     step();
@@ -95,10 +125,13 @@ struct Drive {
 
   void finish() {
     scheduler.drain();
+    resume_all();
     for (int steps = 0; scheduler.stats().waiting + scheduler.stats().running > 0; ++steps) {
       EXPECT(steps < 20000);
+      ahead = 0;
       step();
     }
+    while (!under_way.empty()) end_step();
     for (std::uint32_t front_end = 0; front_end < kFrontEnds; ++front_end) {
       take(front_end, 100000);
       EXPECT(open[front_end].empty());
@@ -111,6 +144,8 @@ struct Drive {
   Scheduler scheduler;
   double now_s = 0;
   bool flood = false;
+  std::deque<std::int32_t> under_way;  // samples of each step that is not committed
+  std::size_t ahead = 0;               // steps that are left under way
   std::uint32_t next = 0, refused = 0;
   std::map<std::uint64_t, std::uint32_t> open[kFrontEnds];  // what has not ended: tokens taken so far
 };
@@ -124,5 +159,5 @@ int main(int, char** arguments) {
   const Stats stats = drive.scheduler.stats();
   std::printf("steps %lld preemptions %lld refused %u\n", static_cast<long long>(stats.steps),
               static_cast<long long>(stats.preemptions), drive.refused);
-  EXPECT(stats.preemptions > 0 && drive.refused > 0);  // the drive went where it should
+  EXPECT(stats.preemptions > 0 && stats.cached_tokens > 0 && drive.refused > 0);  // the drive went where it should
 }
