@@ -38,11 +38,16 @@ int chaos_run(std::uint64_t seed, std::int64_t steps, Fault fault) {
 }
 
 int scenario_run(const std::string& folder) {
-  World world(Scenario::read(std::cin));
-  world.run();
-  world.books().write(folder);
-  print(world);
-  return 0;
+  try {
+    World world(Scenario::read(std::cin));
+    world.run();
+    world.books().write(folder);
+    print(world);
+    return 0;
+  } catch (const std::exception& error) {
+    std::printf("%s\n", error.what());
+    return 1;
+  }
 }
 
 int usage() {
