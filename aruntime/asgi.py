@@ -1,8 +1,9 @@
 """The application for plain hypercorn: `hypercorn 'aruntime.asgi:app'`, with one worker or more.
 
 Each worker is a front end. The first finds no supervisor and starts one, which starts the engines; the others join it,
-and it ends with the last of them. ARUNTIME_REPOSITORY names the model repository, ARUNTIME_DEVICE, ARUNTIME_THREADS and
-ARUNTIME_CACHE_BYTES are as for `aruntime serve`. There is no admin listener here: hypercorn binds what it is told to.
+and it ends with the last of them. ARUNTIME_REPOSITORY names the model repository, ARUNTIME_TENANTS the tenants' file;
+ARUNTIME_DEVICE, ARUNTIME_THREADS and ARUNTIME_CACHE_BYTES are as for `aruntime serve`. There is no admin listener here:
+hypercorn binds what it is told to. Without tenants it answers this machine only, whatever is bound.
 """
 
 import asyncio
@@ -63,7 +64,7 @@ class Application:
 
 
 def _place() -> Path:
-    marks = [os.environ.get(f"ARUNTIME_{name}", "") for name in ("DEVICE", "THREADS", "CACHE_BYTES")]
+    marks = [os.environ.get(f"ARUNTIME_{name}", "") for name in ("TENANTS", "DEVICE", "THREADS", "CACHE_BYTES")]
     return meeting.place(str(default_root().resolve()), *marks)
 
 

@@ -17,6 +17,7 @@ import pytest
 import tokenizers
 
 from aruntime.admission.limits import RouteLimits
+from aruntime.admission.registry import Registry
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
@@ -87,7 +88,10 @@ def _application(tokenizer: Tokenizer) -> tuple[Any, Any]:
     def feed(last: bool) -> None:
         tickets[-1].feed(0, token, FinishReason.LENGTH if last else FinishReason.NONE, 0)
 
-    return build_app(cast(View, SimpleNamespace(resolve=lambda _ref: served, door=door)), clock=time.monotonic), feed
+    registry = Registry()
+    registry.replace(None)
+    view = SimpleNamespace(resolve=lambda _ref, _tenant: served, door=door, registry=registry)
+    return build_app(cast(View, view), clock=time.monotonic), feed
 
 
 async def _stream(app: Any, feed: Any, body: bytes) -> int:
@@ -101,8 +105,15 @@ async def _stream(app: Any, feed: Any, body: bytes) -> int:
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    headers = [(b"host", b"h"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
+    scope = {
+        "type": "http",
+        "http_version": "2",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "server": ("127.0.0.1", 8000),
+    }
     answering = asyncio.ensure_future(app(scope, receive, send))
     await asyncio.sleep(0.001)
     for left in range(TOKENS - 1, -1, -1):

@@ -50,7 +50,7 @@ class Ours:
         while (plan := self.scheduler.plan(0.0)).tokens:
             if first is None and plan.decodes == len(prompts):
                 first = time.perf_counter()
-            self.scheduler.commit(self.runner.run(plan)[0], 0.0)
+            self.scheduler.commit(self.runner.launch(plan).fetch()[0], 0.0)
         ended = time.perf_counter()
         self.scheduler.take_outputs(1, len(prompts) * tokens)
         self.scheduler.drop_front_end(1)

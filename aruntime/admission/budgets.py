@@ -5,7 +5,7 @@
        └──any other end────────────────────► the tokens that were not generated are given back
 
 A prompt is charged whole even if the cache had it, and though the client left before it was read: a budget bounds what
-a tenant may ask, not what it happened to cost (OpenAI counts so too). Sequences are counted until the request has ended.
+a tenant may ask, not what it happened to cost (OpenAI counts so too). Its sequences count until the request has ended.
 """
 
 import os
@@ -43,7 +43,7 @@ def check_budget(ask: Ask) -> None:
 
 
 class Charge:
-    """What one request has taken out of its tenant's budgets. RateLimitExceeded, and nothing taken, when one is spent."""
+    """What one request has taken out of its tenant's budgets. RateLimitExceeded, and nothing taken, if one is spent."""
 
     def __init__(self, ledger: Ledger, ask: Ask, now_s: float) -> None:
         self._ledger = ledger

@@ -1,6 +1,6 @@
 """Says yes or no to a request at once, from what the shared tables count, and pumps outputs to tickets.
 
-    draining? 503 ─► could it ever be served? 400 ─► room, and in time? 503, 504 ─► within its tenant's budgets? 429 ─► in
+    draining? 503 ─► could it ever be served? 400 ─► room, and in time? 503, 504 ─► within the budgets? 429 ─► a ticket
 
 A no costs nothing and says when to come again. Whatever is taken at the door is given back by the ticket's end, once.
 """
@@ -27,7 +27,8 @@ _OWED_RETRY_S = 0.005
 class Door:
     """One front end's admission. `bell` is the eventfd that engines ring for it.
 
-    `ledger` holds the budgets, its own until the supervisor hands over the server's; `tenants` are all that are known.
+    `ledger` holds the budgets, its own until the supervisor hands over the server's. `tenants` are NOBODY and whoever
+    else is known.
     """
 
     def __init__(self, bell: int, clock: Callable[[], float], seeds: random.Random) -> None:
@@ -75,16 +76,16 @@ class Door:
     def admit(self, route: Route, ask: Ask) -> Ticket:
         """Let `ask` in, or say why not, and wait for nothing.
 
-        Draining; InvalidRequest for what no wait would make possible; DeadlineExceeded when its deadline is out of reach;
-        Overloaded; RateLimitExceeded.
+        Draining; InvalidRequest: no wait would help; DeadlineExceeded: out of reach; Overloaded; RateLimitExceeded.
         """
         now_s = self._clock()
         if self.draining:
             raise Draining("the server is shutting down", retry_after_s=1.0)
-        route.check_size(ask)
+        shared = len(self.tenants) > 2  # one is NOBODY
+        route.check_size(ask, shared)
         check_budget(ask)
         left_s = ask.deadline_s - now_s
-        verdict = route.judge(ask, left_s, len(self.tenants) > 1)
+        verdict = route.judge(ask, left_s, shared)
         if verdict.refusal:
             raise refusal(verdict, ask, left_s, route.limits.ttft_s)
         charge = Charge(self.ledger, ask, now_s)
@@ -95,7 +96,7 @@ class Door:
             charge.settle(0, error)
             raise
         if ask.deadline_s != math.inf:
-            ticket.expire_in(left_s, ask.deadline_s - ask.arrived_s)
+            ticket.expire_at(ask.deadline_s, ask.deadline_s - ask.arrived_s)
         return ticket
 
     def _on_bell(self) -> None:

@@ -7,7 +7,7 @@ the sums, so two front ends that both see one free place are both let in; the en
 
 from libc.stdint cimport int64_t, uint32_t
 
-from aruntime.admission.rule cimport Bounds, Calibration, CppVerdict, Held, Pace, Request, Standing, judge
+from aruntime.admission.rule cimport Bounds, Calibration, CppVerdict, Held, Pace, Request, Standing, could_hold, judge
 from aruntime.queue.records cimport Priority
 from aruntime.queue.table cimport SharedTable, Table
 
@@ -88,6 +88,13 @@ cdef class Gate:
         verdict.tenant_in_flight = now.tenant.in_flight
         verdict.queued_tokens = now.all.queued_tokens
         return verdict
+
+    def could_hold(self, uint32_t priority, int64_t sequences, bint shared):
+        """Whether so many sequences of one request would be let in if the replica held nothing."""
+        cdef Request request
+        request.priority = <Priority> priority
+        request.sequences = sequences
+        return could_hold(self._bounds, shared, request)
 
     def enter(self, uint32_t tenant, int64_t prompt_tokens):
         """A sequence was submitted."""

@@ -36,11 +36,7 @@ class RouteLimits:
 
 
 def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
-    """InvalidRequest when `ask` is larger than the replica, or than a submit ring of `cells_max`."""
-    if ask.choices > limits.in_flight_max:
-        raise InvalidRequest(
-            f"{ask.choices} sequences in one request; this model takes at most {limits.in_flight_max}", param="n"
-        )
+    """InvalidRequest when a prompt of `ask` is larger than the replica, or all of it than a ring of `cells_max`."""
     cells = ask.n * sum(submit_cells(len(prompt)) for prompt in ask.prompts)
     if cells > cells_max:
         tokens = ask.n * ask.prompt_tokens

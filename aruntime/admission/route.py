@@ -5,34 +5,33 @@ generation grows with each use, so a late word can never name the request that h
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.budgets import Charge
 from aruntime.admission.gate import Gate, Verdict
 from aruntime.admission.limits import RouteLimits, check_size
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import Overloaded, ServingError
+from aruntime.base.errors import InvalidRequest, Overloaded, ServingError
 from aruntime.queue.channel import FrontEndChannel
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table
 
+_NONE = FinishReason.NONE  # a name of its own: it is looked up for every token
 
+
+@dataclass(slots=True, eq=False)
 class _Sequence:
-    """A sequence in flight: which choice of which ticket it is, and what it counts for."""
+    """A sequence in flight: which choice of which ticket it is, and what it counts for until its end."""
 
-    __slots__ = ("admitted_s", "begun", "choice", "forecast_s", "prompt_tokens", "tenant", "ticket")
-
-    def __init__(
-        self, ticket: Ticket, choice: int, tenant: int, prompt_tokens: int, forecast_s: float, admitted_s: float
-    ) -> None:
-        self.ticket = ticket
-        self.choice = choice
-        self.tenant = tenant
-        self.prompt_tokens = prompt_tokens
-        self.forecast_s = forecast_s
-        self.admitted_s = admitted_s
-        self.begun = False  # its first token has come
+    ticket: Ticket
+    choice: int
+    tenant: int
+    prompt_tokens: int
+    forecast_s: float
+    admitted_s: float
+    begun: bool = False  # its first token has come
 
 
 class _Sequences:
@@ -84,8 +83,10 @@ class Route:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
 
-    def check_size(self, ask: Ask) -> None:
+    def check_size(self, ask: Ask, shared: bool) -> None:
         """InvalidRequest when the replica could not take `ask` even if it had nothing else to do."""
+        if not self.gate.could_hold(ask.priority, ask.choices, shared):
+            raise InvalidRequest(f"{ask.choices} sequences in one request are more than this model takes", param="n")
         check_size(ask, self.limits, self._cells_max)
 
     def judge(self, ask: Ask, left_s: float, shared: bool) -> Verdict:
@@ -131,9 +132,7 @@ class Route:
                 self.gate.begin(holder.tenant, holder.prompt_tokens, holder.forecast_s, now_s - holder.admitted_s)
             if finish:
                 self._release(slot, holder)
-            holder.ticket.feed(
-                holder.choice, token, FinishReason(finish) if finish else FinishReason.NONE, cached_tokens
-            )
+            holder.ticket.feed(holder.choice, token, FinishReason(finish) if finish else _NONE, cached_tokens)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
         if self._owed:

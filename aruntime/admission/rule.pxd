@@ -60,4 +60,5 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
         double retry_after_s
         Forecast forecast
 
+    bint could_hold(const Bounds& bounds, bint shared, const Request& request)
     CppVerdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, double ratio, const Request& request)

@@ -17,7 +17,7 @@ from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloa
 from aruntime.queue.records import FinishReason
 
 # Ends that are an answer. Every other end is an error of the whole request.
-_ANSWERS = (FinishReason.NONE, FinishReason.STOP, FinishReason.LENGTH)
+_ANSWERS = (FinishReason.STOP, FinishReason.LENGTH)
 # Tokens of one choice that nobody has read yet, when it is paused. A reader takes all there is at once.
 PAUSE_TOKENS = 256
 
@@ -64,17 +64,17 @@ class Ticket:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def expire_in(self, left_s: float, timeout_s: float) -> None:
-        """Fail with DeadlineExceeded after `left_s`, whatever the engine does. `timeout_s` is what the client allowed."""
+    def expire_at(self, deadline_s: float, timeout_s: float) -> None:
+        """Fail with DeadlineExceeded at `deadline_s` on the loop's clock, whatever the engine does."""
         message = f"the deadline passed: {timeout_s:.3g} s were allowed"
-        # Not call_at: uvloop counts that from when its turn began.
-        self._timer = asyncio.get_running_loop().call_later(left_s, lambda: self.fail(DeadlineExceeded(message)))
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(deadline_s, lambda: self.fail(DeadlineExceeded(message)))
 
     def feed(self, choice: int, token: int, finish: FinishReason, cached_tokens: int) -> None:
         """Take one record of `choice`: a token (or -1), and its end."""
         if choice not in self._open:
             return
-        if finish not in _ANSWERS:  # an end by an error comes without a token
+        if finish and finish not in _ANSWERS:  # an end by an error comes without a token
             self.fail(_error_of(finish))
             return
         output = self._pending.get(choice)
@@ -85,8 +85,8 @@ class Ticket:
             self._sequences.pause(choice)
         if token >= 0:
             output.token_ids.append(token)
-        output.finish = finish
-        if finish is not FinishReason.NONE:
+        if finish:
+            output.finish = finish
             self._ended(choice)
         self._wake()
 
@@ -126,7 +126,7 @@ class Ticket:
                 self._waiter = None
         output = self._pending.pop(next(iter(self._pending)))
         self._read += len(output.token_ids)
-        if output.choice in self._paused:
+        if self._paused and output.choice in self._paused:
             self._paused.discard(output.choice)
             if output.choice in self._open:
                 self._sequences.resume(output.choice)

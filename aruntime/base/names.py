@@ -1,8 +1,9 @@
-"""Names of models, adapters and requests, and what a request's `model` field may say.
+"""Names of models, adapters, tenants, requests and hosts, and what a request's `model` field may say.
 
 name   name@version   name@label   name:adapter
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may name a model, a label or an adapter."""
+    """Whether `text` may name a model, a label, an adapter or a tenant."""
     return _NAME.fullmatch(text) is not None and ".." not in text
 
 
@@ -26,6 +27,14 @@ def is_request_id(text: str) -> bool:
 def is_version(text: str) -> bool:
     """Whether `text` is a version's folder name: a positive integer without leading zeros."""
     return _VERSION.fullmatch(text) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, is this machine's own and nobody else's."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from hypercorn.config import Config, Sockets
 from aruntime.base import log
 from aruntime.control.agent import Agent
 from aruntime.http.app import build_app
+from aruntime.http.limits import HttpLimits
 from aruntime.queue.post import Post
 
 # ASGI's own types differ between hypercorn and starlette.
@@ -80,6 +81,8 @@ def server_config(certfile: str | None, keyfile: str | None) -> Config:
     config.keep_alive_timeout = 75.0
     # At the limit hypercorn sends GOAWAY and forgets the streams in flight; so the limit is never reached.
     config.keep_alive_max_requests = 2**62
+    # Ours are below and answered in words (http/edge.py); what is longer ends with the connection.
+    config.h11_max_incomplete_size = config.h2_max_header_list_size = 2 * HttpLimits().header_bytes_max
     # Beyond 1,000 its priority tree breaks the connection.
     config.h2_max_concurrent_streams = 512
     return config

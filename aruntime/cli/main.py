@@ -1,10 +1,10 @@
-"""The command line: `aruntime serve` and `aruntime models`."""
+"""The command line: `aruntime serve`, `aruntime models` and `aruntime tenants`."""
 
 import argparse
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from aruntime.cli import models, serve
+from aruntime.cli import models, serve, tenants
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve.add_parser(commands)
     models.add_parser(commands)
+    tenants.add_parser(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

@@ -2,16 +2,15 @@
 
 import argparse
 import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from aruntime.cli.options import add_repository
+from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
 from aruntime.control.repository import ModelVersion, Repository, publish
 from aruntime.control.settings import VersionRefused
@@ -31,7 +30,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for action, run in ((add, _add), (listing, _list), (verify, _verify)):
         add_repository(action)
         action.add_argument("--json", action="store_true", help="one line of JSON for each version")
-        action.set_defaults(run=_refusals(run))
+        action.set_defaults(run=refusing("models", run))
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -40,7 +39,7 @@ def _add(options: argparse.Namespace) -> int:
     total = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file())
     with _progress(options, f"publishing {options.name}", total) as advance:
         version = publish(options.folder, options.repository, options.name, options.version, progress=advance)
-    _tell(options, [_facts(version)])
+    tell(options, [_facts(version)])
     return 0
 
 
@@ -51,12 +50,12 @@ def _list(options: argparse.Namespace) -> int:
             rows.append(_facts(Repository(options.repository).open(name, number)))
         except VersionRefused as refused:
             rows.append({"model": name, "version": number, "refused": str(refused)})
-    _tell(options, rows)
+    tell(options, rows)
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for name, number in _versions(options, options.name):
         try:
             version = Repository(options.repository).open(name, number)
@@ -65,7 +64,7 @@ def _verify(options: argparse.Namespace) -> int:
             rows.append({"model": name, "version": number, "verified": True})
         except VersionRefused as refused:
             rows.append({"model": name, "version": number, "verified": False, "refused": str(refused)})
-    _tell(options, rows)
+    tell(options, rows)
     return 0 if rows and all(row["verified"] for row in rows) else 1
 
 
@@ -79,7 +78,7 @@ def _versions(options: argparse.Namespace, name: str | None) -> Iterator[tuple[s
             yield model, number
 
 
-def _facts(version: ModelVersion) -> dict[str, object]:
+def _facts(version: ModelVersion) -> Row:
     settings = version.settings
     return {
         "model": version.name,
@@ -97,20 +96,6 @@ def _bytes(version: ModelVersion) -> int:
     return sum((version.folder / name).stat().st_size for name in manifest.list_files(version.folder))
 
 
-def _tell(options: argparse.Namespace, rows: list[dict[str, object]]) -> None:
-    if options.json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    table = Table(box=None, pad_edge=False)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
-    Console(soft_wrap=True).print(table)
-
-
 @contextlib.contextmanager
 def _progress(options: argparse.Namespace, what: str, total: int) -> Iterator[manifest.Progress]:
     """A bar on standard error; none for scripts."""
@@ -119,16 +104,3 @@ def _progress(options: argparse.Namespace, what: str, total: int) -> Iterator[ma
     with Progress(*columns, console=Console(stderr=True), disable=silent, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
-
-
-def _refusals(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """`run`, whose refusals become one line on standard error and status 1."""
-
-    def refusing(options: argparse.Namespace) -> int:
-        try:
-            return run(options)
-        except (VersionRefused, OSError) as error:
-            print(f"aruntime models: {error}", file=sys.stderr)
-            return 1
-
-    return refusing

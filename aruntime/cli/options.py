@@ -21,6 +21,19 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
+    """--tenants."""
+    named = os.environ.get("ARUNTIME_TENANTS") or default
+    unless_given = "%(default)s" if named else "this machine only"
+    parser.add_argument(
+        "--tenants",
+        type=Path,
+        default=named and Path(named),
+        metavar="FILE",
+        help=f"who may ask, with which keys and on what terms [ARUNTIME_TENANTS; {unless_given}]",
+    )
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What engines run on."""
     threads = os.environ.get("ARUNTIME_THREADS") or len(os.sched_getaffinity(0))

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ipaddress
 import json
 import os
 import shlex
@@ -13,9 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from aruntime.base import log
-from aruntime.cli.options import add_engine, add_repository, at_least_one, port, settings
+from aruntime.base.names import is_loopback
+from aruntime.cli.options import add_engine, add_repository, add_tenants, at_least_one, port, settings
 from aruntime.control.launcher import LocalLauncher
 from aruntime.control.supervisor import Supervisor
+from aruntime.control.tenants import Tenants
 from aruntime.control.worker import Command
 
 _BACKLOG = 1024
@@ -26,9 +27,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Declare the command."""
     parser = commands.add_parser("serve", help="serve a model repository", description=__doc__)
     add_repository(parser)
+    add_tenants(parser)
     parser.add_argument("--host", default="127.0.0.1", help="the public listener's address [%(default)s]")
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="its port, 0 for any [%(default)s]")
-    parser.add_argument("--admin-host", default="127.0.0.1", help="a loopback address [%(default)s]")
+    parser.add_argument(
+        "--admin-host", default="127.0.0.1", help="beyond loopback only with an admin key [%(default)s]"
+    )
     parser.add_argument("--admin-port", type=port, metavar="N", help="[the public port + 1]")
     parser.add_argument("--workers", type=at_least_one, default=1, metavar="N", help="front ends [%(default)s]")
     parser.add_argument("--certfile", type=Path, metavar="PEM", help="serve TLS on the public listener")
@@ -42,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop; 0 when asked to, 1 when nothing can be served, 2 when the options are wrong."""
     log.configure(options.log_level)
     try:
-        _check(options)
+        tenants = Tenants(options.tenants)
+        _check(options, tenants)
         public = _bind(options.host, options.port)
         own = public.getsockname()[1]
         admin_port = options.admin_port if options.admin_port is not None else own + 1 if options.port else 0
@@ -51,19 +56,21 @@ def run(options: argparse.Namespace) -> int:
         print(f"aruntime serve: {error}", file=sys.stderr)
         return 2
     with public, admin:
-        return asyncio.run(_serve(options, public, admin))
+        return asyncio.run(_serve(options, tenants, public, admin))
 
 
-async def _serve(options: argparse.Namespace, public: socket.socket, admin: socket.socket) -> int:
+async def _serve(options: argparse.Namespace, tenants: Tenants, public: socket.socket, admin: socket.socket) -> int:
     supervisor = Supervisor(
-        settings(options), LocalLauncher(), on_ready=lambda: _announce(options, public, admin, supervisor)
+        settings(options), LocalLauncher(), tenants, on_ready=lambda: _announce(options, public, admin, supervisor)
     )
     return await supervisor.run(options.workers, _front_end(options, public, admin))
 
 
-def _check(options: argparse.Namespace) -> None:
-    if not ipaddress.ip_address(options.admin_host).is_loopback:
-        raise ValueError(f"the admin listener has no key yet: {options.admin_host} is refused, give a loopback address")
+def _check(options: argparse.Namespace, tenants: Tenants) -> None:
+    if tenants.path is None and not is_loopback(options.host):
+        raise ValueError(f"--host {options.host} is not loopback: it needs API keys, see aruntime tenants add")
+    if not tenants.listed.admin_keys and not is_loopback(options.admin_host):
+        raise ValueError(f"--admin-host {options.admin_host} is not loopback: it needs an admin key")
     if (options.certfile is None) != (options.keyfile is None):
         raise ValueError("--certfile and --keyfile belong together")
     for path in (options.certfile, options.keyfile):
@@ -100,7 +107,7 @@ def _announce(options: argparse.Namespace, public: socket.socket, admin: socket.
         return
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold green]ready[/] on [bold]{url}[/] · admin on {_url('http', admin)} · {', '.join(models)}")
-    console.print(_curl(url, models[0].partition("@")[0], options.certfile), markup=False)
+    console.print(_curl(options, url, models[0].partition("@")[0]), markup=False)
 
 
 def _url(scheme: str, listener: socket.socket) -> str:
@@ -109,14 +116,16 @@ def _url(scheme: str, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{number}" if ":" in host else f"{scheme}://{host}:{number}"
 
 
-def _curl(url: str, model: str, certfile: Path | None) -> str:
+def _curl(options: argparse.Namespace, url: str, model: str) -> str:
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": _QUESTION}]}
-    trust = ["--cacert", str(certfile)] if certfile is not None else []
+    trust = ["--cacert", str(options.certfile)] if options.certfile is not None else []
+    key = ["-H", "authorization: Bearer KEY"] if options.tenants is not None else []
     return shlex.join(
         [
             "curl",
             "-N",
             *trust,
+            *key,
             f"{url}/v1/chat/completions",
             "-H",
             "content-type: application/json",

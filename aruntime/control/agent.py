@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aruntime.admission.door import Door
+from aruntime.admission.ledger import Ledger
 from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
+from aruntime.admission.tenants import Tenant
 from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.view import ServedVersion, View
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import FrontEndChannel, create_bell
-from aruntime.queue.post import Post
+from aruntime.queue.post import Post, read_enclosure
 from aruntime.queue.table import Table
 from aruntime.wire.control import (
     Attached,
@@ -28,7 +30,10 @@ from aruntime.wire.control import (
     Message,
     Refused,
     ReplicaState,
+    SetTenants,
+    TenantEntry,
     Welcome,
+    decode_tenants,
 )
 
 
@@ -91,8 +96,12 @@ class Agent:
         match message:
             case Welcome(front_end=front_end, repository=repository):
                 self._front_end = front_end
+                self.view.door.ledger = Ledger(Table(fds[0]), front_end)
+                _close(fds)
                 self.view.repository = repository
                 self.view.supervised = True
+            case SetTenants():
+                self._set_tenants(*fds)
             case ReplicaState():
                 self.view.state_is(message)
             case AttachReplica(replica=replica):
@@ -108,6 +117,16 @@ class Agent:
                 _close(fds)
                 raise ValueError(f"a supervisor does not say {message.kind} to a front end")
         self._changed.set()
+
+    def _set_tenants(self, enclosure: int) -> None:
+        """The next request is asked for its key by this list."""
+        try:
+            known = decode_tenants(read_enclosure(enclosure))
+        finally:
+            os.close(enclosure)
+        entries = None if known.tenants is None else [(_tenant(entry), _digests(entry.keys)) for entry in known.tenants]
+        self.view.registry.replace(entries, _digests(known.admin_keys))
+        self.view.door.tenants = self.view.registry.tenants
 
     async def _attach(self, order: AttachReplica, fds: list[int]) -> None:
         """Take up a channel. The tokenizer is read in a thread: it may be large, and the event loop must turn."""
@@ -125,6 +144,9 @@ class Agent:
         limits = RouteLimits(
             sequences_max=order.sequences_max,
             waiting_max=order.waiting_max,
+            waiting_tokens_max=order.waiting_tokens_max,
+            blocks=order.blocks,
+            block_tokens=order.block_tokens,
             context_max=order.context_max,
             vocab=order.vocab,
             ttft_s=order.ttft_s,
@@ -149,6 +171,14 @@ class Agent:
         for task in self._joining.values():
             task.cancel()
         self._joining.clear()
+
+
+def _tenant(entry: TenantEntry) -> Tenant:
+    return Tenant(**entry.model_dump(exclude={"keys"}))
+
+
+def _digests(keys: list[str]) -> list[bytes]:
+    return [bytes.fromhex(key) for key in keys]
 
 
 def _close(fds: list[int]) -> None:

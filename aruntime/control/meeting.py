@@ -45,7 +45,7 @@ def place(*marks: str) -> Path:
 
 def find_or_start(path: Path, module: str) -> Post:
     """Connect to the supervisor at `path`; when there is none, start `module --listen-fd N --listen-path PATH`."""
-    with _locked(path.parent):
+    with locked(path.parent):
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             return _connect(path)
         path.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def accept(listener: socket.socket) -> tuple[Post, int] | None:
 
 def retire(listener: socket.socket, path: Path) -> bool:
     """Close the meeting place. False, and it stays, when somebody has just come."""
-    with _locked(path.parent):
+    with locked(path.parent):
         if select.select([listener], [], [], 0)[0]:
             return False
         path.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def _peer(end: socket.socket) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder itself: no lock file is left, none can be swapped."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -80,6 +80,7 @@ class Replica:
         self.model = model
         self.version = version
         self.created_s = 0
+        self.callers: list[str] | None = None
         self.life: Life = "starting"
         self.reason = "loading"
         self.order: Load | None = None
@@ -90,12 +91,12 @@ class Replica:
         self._deaths = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, order: Load, created_s: int) -> None:
+    def start(self, order: Load, created_s: int, callers: list[str] | None) -> None:
         """Start the engine with `order`, and again with the same whenever it dies.
 
-        `created_s` is when the version was published, seconds since 1970.
+        `created_s` is when the version was published, seconds since 1970; `callers` may call it, None is everybody.
         """
-        self.order, self.created_s = order, created_s
+        self.order, self.created_s, self.callers = order, created_s, callers
         self._launch()
 
     def fail(self, reason: str) -> None:

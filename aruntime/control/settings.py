@@ -5,11 +5,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
+from aruntime.admission.tenants import NOBODY
+from aruntime.base.names import is_name
+from aruntime.queue.columns import TENANTS_MAX
 from aruntime.wire.control import Precision
 
 _TOML_BYTES_MAX = 64 * 1024
+
+
+def _tenant_name(text: str) -> str:
+    if not is_name(text) or text == NOBODY.name:
+        raise PydanticCustomError("name", "cannot name a tenant: want [a-z0-9][a-z0-9._-]{{0,63}}")
+    return text
+
+
+TenantName = Annotated[str, AfterValidator(_tenant_name)]
 
 
 class VersionRefused(ValueError):
@@ -27,6 +40,8 @@ class Limits(_Settings):
     """Sequences that share a step."""
     waiting_max: Annotated[int, Field(ge=1, le=65_536)] = 256
     """Sequences that wait for their first step; one more is answered 503."""
+    waiting_tokens_max: Annotated[int, Field(ge=1, lt=1 << 31)] = 1 << 20
+    """Tokens of prompts that no token has followed yet; one prompt more is answered 503, unless it is the only one."""
     step_tokens_max: Annotated[int, Field(ge=16, le=65_536)] = 512
     """Tokens that one step computes, over all its sequences."""
     cache_bytes: Annotated[int, Field(ge=1 << 20, lt=1 << 48)] | None = None
@@ -47,6 +62,8 @@ class Objectives(_Settings):
 class ModelSettings(_Settings):
     """`model.toml`: what holds for every version of a model."""
 
+    callers: Annotated[list[TenantName], Field(max_length=TENANTS_MAX - 1)] | None = None
+    """The tenants that may call it; everybody when it does not say."""
     limits: Limits = Limits()
     objectives: Objectives = Objectives()
 
@@ -88,7 +105,7 @@ class VersionSettings(_Settings):
         )
 
 
-S = TypeVar("S", bound=_Settings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def read_settings(path: Path, kind: type[S]) -> S:
@@ -98,11 +115,17 @@ def read_settings(path: Path, kind: type[S]) -> S:
             text = file.read(_TOML_BYTES_MAX + 1)
         if len(text) > _TOML_BYTES_MAX:
             raise VersionRefused(f"{path.name} is longer than {_TOML_BYTES_MAX} bytes")
+        return parse_settings(text, path.name, kind)
+    except OSError as error:
+        raise VersionRefused(f"{path.name} cannot be read: {error.strerror}") from None
+
+
+def parse_settings(text: bytes, name: str, kind: type[S]) -> S:
+    """Read the text of the TOML file `name` as `kind`. VersionRefused names the first wrong key, never its value."""
+    try:
         return kind.model_validate(tomllib.loads(text.decode()))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise VersionRefused(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise VersionRefused(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise VersionRefused(f"{path.name} is not TOML: {error}") from None
-    except OSError as error:
-        raise VersionRefused(f"{path.name} cannot be read: {error.strerror}") from None
+        raise VersionRefused(f"{name} is not TOML: {error}") from None

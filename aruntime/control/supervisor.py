@@ -2,6 +2,7 @@
 
 open, verify ──► a replica for the newest version of each model          front ends ──hello──► switchboard
 a signal ──► front ends drain ──► they leave ──► engines stop ──► exit 0        a second signal: at once
+SIGHUP, or another tenants.toml ──► read it ──► front ends and engines are told; a wrong one is not taken
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from aruntime.control.replica import Replica
 from aruntime.control.repository import ModelVersion, Repository
 from aruntime.control.settings import VersionRefused
 from aruntime.control.switchboard import Switchboard
+from aruntime.control.tenants import Tenants, TenantsRefused
 from aruntime.control.worker import Command, Worker
 from aruntime.queue.post import Post
 from aruntime.wire.control import Drain, Load
@@ -52,6 +54,7 @@ class Supervisor:
         self,
         settings: Settings,
         launcher: Launcher,
+        tenants: Tenants | None = None,
         *,
         on_ready: Callable[[], None] = lambda: None,
         on_empty: Callable[[], None] = lambda: None,
@@ -61,7 +64,8 @@ class Supervisor:
         self._launcher = launcher
         self._on_ready, self._on_empty = on_ready, on_empty
         self._workers: list[Worker] = []
-        self._switchboard = Switchboard(str(settings.repository), self._on_change)
+        self._tenants = tenants or Tenants()
+        self._switchboard = Switchboard(str(settings.repository), self._tenants, self._on_change)
         self._opened = self._was_ready = False
         self._drain_by_s: float | None = None
         self._status = 0
@@ -72,6 +76,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if self._tenants.path is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._read_tenants)
         if command is not None:
             self._workers = [
                 Worker(command, self._launcher, time.monotonic, self.admit, self._changed.set) for _ in range(workers)
@@ -128,7 +134,8 @@ class Supervisor:
         try:
             version = await asyncio.to_thread(repository.open, replica.model, replica.version)
             await asyncio.to_thread(version.verify)
-            replica.start(load_order(replica.number, version, self._settings), version.settings.created_s)
+            order = load_order(replica.number, version, self._settings)
+            replica.start(order, version.settings.created_s, version.model.callers)
         except (VersionRefused, OSError) as error:
             replica.fail(str(error))
 
@@ -137,6 +144,17 @@ class Supervisor:
             await asyncio.sleep(WATCH_S)
             for replica in self._switchboard.replicas.values():
                 replica.watch()
+            if self._tenants.has_changed():
+                self._read_tenants()
+
+    def _read_tenants(self) -> None:
+        try:
+            self._tenants.read()
+        except TenantsRefused as error:
+            log.error("tenants.refused", reason=str(error))
+            return
+        log.info("tenants.read", tenants=len(self._tenants.listed.tenants or ()))
+        self._switchboard.tenants_changed()
 
     def _on_done(self, task: "asyncio.Task[Any]") -> None:
         """A supervisor with a fault of its own must not stand there half alive."""
@@ -189,6 +207,7 @@ class Supervisor:
                 replica.kill()
         self._hurry.clear()  # the last wait: whoever was killed is being reaped
         await self._until(lambda: self._engines_gone() and self._workers_gone(), _ENGINE_STOP_S)
+        self._switchboard.close()
         log.info("server.stopped", status=self._status)
 
     def _front_ends_gone(self) -> bool:
@@ -228,6 +247,7 @@ def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
         sequences_max=limits.sequences_max,
         step_tokens_max=limits.step_tokens_max,
         waiting_max=limits.waiting_max,
+        waiting_tokens_max=limits.waiting_tokens_max,
         ttft_s=objectives.ttft_s,
         itl_s=objectives.itl_s,
         threads=settings.threads,

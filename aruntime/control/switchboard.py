@@ -1,7 +1,7 @@
 """Joins front ends and replicas: every pair that is up has one channel, of which nobody else holds a descriptor.
 
 A front end that joins is told of every replica, a replica that becomes ready of every front end; each pair gets a new
-memory file with a new epoch, and the two ends get its descriptor and each other's bell.
+memory file with a new epoch, and the two ends get its descriptor and each other's bell. One ledger is all front ends'.
 """
 
 import itertools
@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.replica import DEPARTED_ROW, Replica
+from aruntime.control.tenants import Tenants
 from aruntime.queue.channel import create_channel
-from aruntime.queue.columns import COLUMNS, FRONT_ENDS_MAX, Column
+from aruntime.queue.columns import COLUMNS, FRONT_ENDS_MAX, LEDGER_COLUMNS, LEDGER_ROWS, PASSING
+from aruntime.queue.post import enclose
 from aruntime.queue.records import submit_cells
+from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import (
     AttachFrontEnd,
     AttachReplica,
@@ -22,14 +25,16 @@ from aruntime.wire.control import (
     DetachReplica,
     Drain,
     ReplicaState,
+    SetTenants,
     Welcome,
+    encode_tenants,
 )
 from aruntime.wire.openai import N_MAX
 
 _SUBMIT_CELLS_MIN = 1 << 14  # 1 MiB, of which memory is taken only as far as it is used
 
 # What a front end counts up in its row and must not vanish with it.
-_KEPT = [column for column in range(COLUMNS) if column != Column.IN_FLIGHT]
+_KEPT = [column for column in range(COLUMNS) if column not in PASSING]
 
 
 @dataclass(slots=True, eq=False)
@@ -51,11 +56,14 @@ class FrontEnd:
 class Switchboard:
     """Which front ends and replicas there are. `on_change` is called after each change of a pair."""
 
-    def __init__(self, repository: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, repository: str, tenants: Tenants, on_change: Callable[[], None]) -> None:
         self.replicas: dict[int, Replica] = {}
         self.front_ends: dict[int, FrontEnd] = {}
         self._repository = repository
+        self._tenants = tenants
         self._on_change = on_change
+        self._ledger_fd = create_table(LEDGER_ROWS, LEDGER_COLUMNS)
+        self._ledger = Table(self._ledger_fd)
         self._epoch = itertools.count(1)
         self._number = itertools.cycle(range(1, FRONT_ENDS_MAX + 1))
 
@@ -71,7 +79,8 @@ class Switchboard:
         # The number that was free for the longest: a late word of a dead front end finds nobody under it.
         number = next(number for number in self._number if number not in self.front_ends)
         front_end = self.front_ends[number] = FrontEnd(number, line, bell)
-        line.send(Welcome(front_end=number, repository=self._repository))
+        self._introduce([front_end])  # before its welcome, so before it answers anybody
+        line.send(Welcome(front_end=number, repository=self._repository), (self._ledger_fd,))
         for replica in self.replicas.values():
             line.send(_state(replica))
             if replica.life == "ready":
@@ -90,10 +99,13 @@ class Switchboard:
             for column in _KEPT:
                 table.add(DEPARTED_ROW, column, table.get(front_end.number, column))
             table.zero(front_end.number)
+        self._ledger.zero(front_end.number)  # what it has spent stays spent: row 0 is everybody's
         log.info("front_end.left", front_end=front_end.number)
 
     def changed(self, replica: Replica) -> None:
         """A replica's life has changed: tell the front ends, and make or break its channels."""
+        if replica.life == "ready":
+            replica.send(self._tenants.terms)
         for front_end in self.front_ends.values():
             front_end.line.send(_state(replica))
             if replica.life == "ready":
@@ -109,10 +121,20 @@ class Switchboard:
             front_end.attached[replica] = epoch
             self._on_change()
 
+    def tenants_changed(self) -> None:
+        """There are other tenants, or other terms: everybody is told."""
+        for replica in self._ready():
+            replica.send(self._tenants.terms)
+        self._introduce(self.front_ends.values())
+
     def drain(self, deadline_s: float) -> None:
         """Tell every front end to take nothing new and finish what runs."""
         for front_end in self.front_ends.values():
             front_end.line.send(Drain(deadline_s=deadline_s))
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        os.close(self._ledger_fd)
 
     def is_settled(self, front_ends: int) -> bool:
         """Whether no replica is on its way and so many front ends send to every ready one."""
@@ -122,6 +144,15 @@ class Switchboard:
             and len(self.front_ends) >= front_ends
             and all(set(front_end.attached) >= ready for front_end in self.front_ends.values())
         )
+
+    def _introduce(self, front_ends: Iterable[FrontEnd]) -> None:
+        """Say who may ask."""
+        enclosure = enclose(encode_tenants(self._tenants.listed))
+        try:
+            for front_end in front_ends:
+                front_end.line.send(SetTenants(), (enclosure,))
+        finally:
+            os.close(enclosure)
 
     def _ready(self) -> Iterable[Replica]:
         return (replica for replica in self.replicas.values() if replica.life == "ready")
@@ -148,6 +179,7 @@ class Switchboard:
                 block_tokens=order.block_tokens,
                 sequences_max=order.sequences_max,
                 waiting_max=order.waiting_max,
+                waiting_tokens_max=order.waiting_tokens_max,
                 ttft_s=order.ttft_s,
             )
             front_end.line.send(message, (channel, engine.bell, engine.table_fd))
@@ -163,6 +195,7 @@ def _state(replica: Replica) -> ReplicaState:
         created_s=replica.created_s,
         life=replica.life,
         reason=replica.reason,
+        callers=replica.callers,
     )
 
 

@@ -4,16 +4,17 @@ Plain values and dictionaries of this process: reading it costs no wait, no lock
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aruntime.admission.door import Door
+from aruntime.admission.registry import Registry
 from aruntime.admission.route import Route
-from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady
+from aruntime.admission.tenants import NOBODY, Tenant
+from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady, PermissionDenied
 from aruntime.base.names import ModelRef
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.queue.table import Table
 from aruntime.wire.control import ReplicaState
 
 # An engine's loop turns at least every quarter of a second at rest, and after every step.
@@ -67,10 +68,11 @@ class Health:
 
 
 class View:
-    """The models, the door to them, and how they are. `clock` is the monotonic one."""
+    """The models, who may call them, the door to them, and how they are. `clock` is the monotonic one."""
 
     def __init__(self, door: Door, clock: Callable[[], float]) -> None:
         self.door = door
+        self.registry = Registry()
         self.repository = ""
         self.supervised = False
         self._clock = clock
@@ -83,8 +85,21 @@ class View:
         """Whether the server is shutting down."""
         return self.door.draining
 
-    def resolve(self, ref: ModelRef) -> ServedVersion:
-        """The version that `ref` means. ModelNotFound; ModelNotReady when it is there but cannot serve now."""
+    @property
+    def now_s(self) -> float:
+        """The moment, on the monotonic clock."""
+        return self._clock()
+
+    @property
+    def tenants(self) -> Sequence[Tenant]:
+        """Every tenant that is known."""
+        return self.door.tenants
+
+    def resolve(self, ref: ModelRef, tenant: Tenant = NOBODY) -> ServedVersion:
+        """The version that `ref` means to `tenant`.
+
+        ModelNotFound; PermissionDenied when the tenant may not call it; ModelNotReady when it cannot serve now.
+        """
         known = [
             state
             for state in self._states.values()
@@ -92,17 +107,21 @@ class View:
         ]
         if not known:
             raise ModelNotFound(f"no model {_text(ref)!r}", param="model")
+        known = [state for state in known if _may_call(tenant, state)]
+        if not known:
+            raise PermissionDenied(f"the model {_text(ref)!r} is not for this tenant", param="model")
         for state in known:
             if state.replica in self._served:
                 return self._served[state.replica]
         # Why stays on this side: reasons name files and processes.
         raise ModelNotReady(f"the model {_text(ref)!r} is not ready", retry_after_s=_RETRY_AFTER_S)
 
-    def models(self) -> list[ModelEntry]:
-        """Every model version of the repository that is served or should be."""
+    def models(self, tenant: Tenant | None = None) -> list[ModelEntry]:
+        """Every model version of the repository that is served or should be; only those that `tenant` may call."""
         return [
             ModelEntry(state.model, state.version, state.created_s, state.replica in self._served)
             for state in self._states.values()
+            if tenant is None or _may_call(tenant, state)
         ]
 
     def health(self) -> Health:
@@ -119,10 +138,10 @@ class View:
         }
         return Health(live=True, ready=not reasons, reasons=reasons, engines=engines, dependencies=dependencies)
 
-    def replica_tables(self) -> Iterator[tuple[dict[str, str], Table]]:
-        """The shared table of every served replica, with the labels of its metrics."""
+    def routes(self) -> Iterator[tuple[dict[str, str], Route]]:
+        """The route to every served replica, with the labels of its metrics."""
         for number, served in self._served.items():
-            yield {"model": served.name, "version": str(served.version), "replica": str(number)}, served.route.table
+            yield {"model": served.name, "version": str(served.version), "replica": str(number)}, served.route
 
     def state_is(self, state: ReplicaState) -> None:
         """The supervisor says how a replica is."""
@@ -165,6 +184,10 @@ class View:
         reason = "" if ok else f"no progress for {idle_s:.1f} s"
         steps = table.get(ENGINE_ROW, Column.STEPS)
         return EngineHealth(state.model, state.version, state.replica, ok, steps, idle_s, reason)
+
+
+def _may_call(tenant: Tenant, state: ReplicaState) -> bool:
+    return state.callers is None or tenant.name in state.callers
 
 
 def _text(ref: ModelRef) -> str:

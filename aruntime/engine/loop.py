@@ -1,5 +1,6 @@
-"""The engine's loop: receive -> plan -> run -> commit -> deliver.
+"""The engine's loop: receive -> plan -> launch -> commit -> deliver.
 
+On a GPU a step is planned and launched while the one before it runs, and only then is that one fetched and committed.
 One thread. Between steps it looks at the control socket; with nothing to run it sleeps on its bell, the control socket
 and the next deadline, and turns at least every quarter of a second so that its heartbeat tells a stall from a rest.
 """
@@ -7,14 +8,16 @@ and the next deadline, and turns at least every quarter of a second so that its 
 import math
 import os
 import select
+from collections import deque
 from collections.abc import Callable
 
 from aruntime.base import log
 from aruntime.engine.exchange import Exchange
-from aruntime.engine.runner import Runner
-from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.engine.runner import Runner, Samples
+from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
+from aruntime.wire.control import TenantTerms
 
 HEARTBEAT_S = 0.25
 # A model that breaks this many steps in a row is not going to recover in this process.
@@ -45,6 +48,7 @@ class Loop:
         self._bell = bell
         self._clock = clock
         self._failed = 0
+        self._under_way: deque[Samples | Exception] = deque()
 
     def run(self, control: int, on_control: Callable[[], None]) -> None:
         """Serve until `stop`. `control` is the control socket's descriptor, `on_control` reads it without waiting."""
@@ -63,6 +67,17 @@ class Loop:
                 poller.poll(self._rest_ms())
                 self._quiet_bell()
 
+    def set_tenant(self, terms: TenantTerms) -> None:
+        """Set a tenant's terms, for the next plan on."""
+        self._scheduler.set_tenant(
+            terms.index,
+            weight=terms.weight,
+            cache_max=terms.cache_max,
+            cache_reserved=terms.cache_reserved,
+            tokens_per_s_reserved=terms.tokens_per_s_reserved,
+            prefix_group=terms.prefix_group,
+        )
+
     def drain(self) -> None:
         """Take no new work; what waits or runs goes on."""
         self._scheduler.drain()
@@ -74,20 +89,30 @@ class Loop:
         return stats.waiting + stats.running + stats.undelivered == 0
 
     def _step(self) -> bool:
-        """Run one step if there is one to run."""
+        """Launch a step if there is one, and end those that nothing is launched ahead of. False: nothing to do."""
         plan = self._scheduler.plan(self._clock())
-        if plan.tokens == 0:
-            return False
+        if plan.tokens:
+            try:
+                self._under_way.append(self._runner.launch(plan))
+            except Exception as error:
+                self._under_way.append(error)
+        busy = bool(self._under_way)
+        while len(self._under_way) > (self._runner.steps_ahead if plan.tokens else 0):
+            self._end_step(self._under_way.popleft())
+        return busy
+
+    def _end_step(self, step: Samples | Exception) -> None:
         try:
-            tokens, logprobs = self._runner.run(plan)
+            if isinstance(step, Exception):
+                raise step
+            tokens, logprobs = step.fetch()
         except Exception as error:
-            log.error("engine.step_failed", error=type(error).__name__, detail=str(error), sequences=plan.sequences)
+            log.error("engine.step_failed", error=type(error).__name__, detail=str(error))
             self._scheduler.fail_step()
             self._failed += 1
         else:
             self._scheduler.commit(tokens, self._clock(), logprobs)
             self._failed = 0
-        return True
 
     def _rest_ms(self) -> float:
         until_s = self._scheduler.next_deadline_s() - self._clock()
@@ -114,5 +139,16 @@ class Loop:
             (Column.PROMPT_TOKENS, stats.prompt_tokens),
             (Column.OUTPUT_TOKENS, stats.output_tokens),
             (Column.REFUSED, self.exchange.refused),
+            (Column.BLOCKS_CACHED, stats.blocks_cached),
+            (Column.BLOCKS_RESERVED, stats.blocks_reserved),
+            (Column.CACHED_TOKENS, stats.cached_tokens),
+            (Column.OLDEST_US, int(stats.oldest_s * 1e6)),
+            (Column.STEP_US, int(stats.step_s * 1e6)),
+            (Column.PREFILL_TOKENS_PER_S, int(stats.prefill_tokens_per_s)),
+            (Column.TAKE_UP_US, int(stats.take_up_s * 1e6)),
+            (Column.WAITING_WEIGHT, int(stats.waiting_weight * 1e3)),
+            (Column.DRAIN_US, int(stats.drain_s * 1e6)),
         ):
             self._table.set(ENGINE_ROW, column, value)
+        first = tenant_column(0, TenantColumn.WAITING)
+        self._scheduler.publish_tenants(self._table, ENGINE_ROW, first, len(TenantColumn))

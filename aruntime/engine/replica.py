@@ -1,6 +1,7 @@
 """Builds what one engine serves, from a Load order: decoder, cache, scheduler, and the loop over them."""
 
 import os
+import secrets
 import time
 from array import array
 from dataclasses import dataclass
@@ -46,14 +47,14 @@ class Replica:
         self._generate(min(self.step_tokens_max, self.context_max - _WARM_DECODES))
 
     def _generate(self, prompt_tokens: int) -> None:
-        """Answer one prompt of token 0, for nobody: front end 0 has no channel."""
+        """Answer one prompt of one token again and again, for nobody: front end 0 has no channel."""
         refused = self.scheduler.submit(
             front_end=0,
             slot=0,
             generation=0,
             arrived_s=0.0,
             deadline_s=float("inf"),
-            prompt=array("i", [0]) * prompt_tokens,
+            prompt=array("i", [prompt_tokens % self.vocab]) * prompt_tokens,  # no two begin alike and share blocks
             max_tokens=_WARM_DECODES,
             ignore_eos=True,
         )
@@ -61,7 +62,7 @@ class Replica:
             plan = self.scheduler.plan(time.monotonic())
             if plan.tokens == 0:
                 break
-            tokens, logprobs = self.runner.run(plan)
+            tokens, logprobs = self.runner.launch(plan).fetch()
             self.scheduler.commit(tokens, time.monotonic(), logprobs)
         self.scheduler.drop_front_end(0)
 
@@ -98,6 +99,8 @@ def load(order: control.Load, table: int, bell: int) -> Replica:
         blocks=blocks,
         vocab=config.vocab,
         eos_token_ids=config.eos_token_ids,
+        itl_s=order.itl_s,
+        prefix_secret=secrets.randbits(64),
     )
     runner = Runner(decoder, cache, order.sequences_max)
     loop = Loop(scheduler, runner, Exchange(scheduler), Table(table), bell, time.monotonic)

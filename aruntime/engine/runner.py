@@ -2,7 +2,12 @@
 
 plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder.forward ──► logits [R, V]
                                    bans, penalties ──► sample ──► tokens [R], logprobs [R]
+
+A step may be launched while the one before it runs: a token that nobody knows yet is read, on the device, from what
+that step samples.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +21,41 @@ from aruntime.scheduler.scheduler import StepPlan
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
+@dataclass(slots=True)
+class Samples:
+    """What one step samples: on the device, and on its way to the host."""
+
+    tokens: torch.Tensor  # [sequences_max] int32
+    logprobs: torch.Tensor  # [sequences_max] float32
+    host_tokens: torch.Tensor
+    host_logprobs: torch.Tensor
+    arrived: torch.Event | None
+    rows: int = 0
+
+    @classmethod
+    def on(cls, device: str, rows_max: int) -> "Samples":
+        tokens = torch.zeros(rows_max, dtype=torch.int32, device=device)
+        logprobs = torch.zeros(rows_max, dtype=torch.float32, device=device)
+        if device == "cpu":
+            return cls(tokens, logprobs, tokens, logprobs, None)
+        host_tokens = torch.empty_like(tokens, device="cpu", pin_memory=True)
+        host_logprobs = torch.empty_like(logprobs, device="cpu", pin_memory=True)
+        return cls(tokens, logprobs, host_tokens, host_logprobs, torch.Event(device))
+
+    def send(self) -> None:
+        """Let the host have them as soon as the step has run, and no later step with it."""
+        if self.arrived is not None:
+            self.host_tokens.copy_(self.tokens, non_blocking=True)
+            self.host_logprobs.copy_(self.logprobs, non_blocking=True)
+            self.arrived.record()
+
+    def fetch(self) -> tuple[Array, Array]:
+        """Wait for the step. Returns the sampled tokens [R] int32 and their log-probabilities [R] float32."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.host_tokens[: self.rows].numpy(), self.host_logprobs[: self.rows].numpy()
+
+
 class Runner:
     """Runs planned steps of one model on one device."""
 
@@ -23,15 +63,23 @@ class Runner:
         self._decoder = decoder
         self._cache = cache
         self._device = decoder.device
-        self._tokens = torch.empty(sequences_max, dtype=torch.int32, device=self._device)
-        self._logprobs = torch.empty(sequences_max, dtype=torch.float32, device=self._device)
+        # Of the last step and of the one before it, which may not have been fetched yet.
+        self._last, self._before = (Samples.on(self._device, sequences_max) for _ in range(2))
+
+    @property
+    def steps_ahead(self) -> int:
+        """How many steps are worth launching before the first is fetched: on a GPU the host plans while it computes."""
+        return 0 if self._device == "cpu" else 1
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> tuple[Array, Array]:
-        """Compute the plan's tokens. Returns the sampled tokens [R] int32 and their log-probabilities [R] float32."""
-        logits = self._decoder.forward(self._batch(plan), self._cache)
-        rows = logits.shape[0]
-        tokens, logprobs = self._tokens[:rows], self._logprobs[:rows]
+    def launch(self, plan: StepPlan) -> "Samples":
+        """Start a step. What it samples can be fetched until the second launch after this one."""
+        batch = self._batch(plan)
+        self._last, self._before = self._before, self._last
+        samples = self._last
+        logits = self._decoder.forward(batch, self._cache)
+        rows = samples.rows = logits.shape[0]
+        tokens, logprobs = samples.tokens[:rows], samples.logprobs[:rows]
         if rows:
             self._adjust(logits, plan)
             sample(
@@ -45,11 +93,12 @@ class Runner:
                 position=self._put(plan.position),
                 logprob=logprobs,
             )
-        return tokens.cpu().numpy(), logprobs.cpu().numpy()
+        samples.send()
+        return samples
 
     def _batch(self, plan: StepPlan) -> Batch:
         return Batch(
-            token_ids=self._put(plan.token_ids),
+            token_ids=self._token_ids(plan),
             positions=self._put(plan.positions),
             slot_mapping=self._put(plan.slot_mapping),
             query_start=self._put(plan.query_start),
@@ -58,6 +107,16 @@ class Runner:
             sample_index=self._put(plan.sample_index),
             decodes=plan.decodes,
         )
+
+    def _token_ids(self, plan: StepPlan) -> torch.Tensor:
+        """The step's tokens; those that the last step samples, from there."""
+        token_ids = self._put(plan.token_ids)
+        if (plan.token_source >= 0).any():
+            source = self._put(plan.token_source)
+            sampled = self._last.tokens[source.clamp(min=0)]
+            known = token_ids[: plan.decodes]
+            token_ids = torch.cat([torch.where(source >= 0, sampled, known), token_ids[plan.decodes :]])
+        return token_ids
 
     def _adjust(self, logits: torch.Tensor, plan: StepPlan) -> None:
         if len(plan.penalty_row):

@@ -3,6 +3,8 @@
 /v1/chat/completions  /v1/completions     completions.py -> generation.py
 /v1/models[/{id}]  /health/*              status.py
 /metrics                                  admin only, metrics.py
+
+edge.py -> auth.py -> a route; whatever is added here is closed to whoever brings no key.
 """
 
 import time
@@ -17,6 +19,7 @@ from starlette.types import ASGIApp
 from aruntime.base.errors import ServingError
 from aruntime.control.view import View
 from aruntime.http import status
+from aruntime.http.auth import Auth
 from aruntime.http.completions import create_chat_completion, create_completion
 from aruntime.http.context import Context
 from aruntime.http.edge import Edge
@@ -44,10 +47,10 @@ def build_app(
     limits: HttpLimits | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ASGIApp:
-    """The ASGI application over `view`: the admin one, or the public one."""
+    """The ASGI application over `view`: the admin one, or the public one. Every route of it asks for a key."""
     handlers = dict.fromkeys((ServingError, HTTPException, ClientDisconnect, Exception), answer)
     app = Starlette(routes=_ADMIN if admin else _PUBLIC, exception_handlers=handlers)
     app.router.redirect_slashes = False
     limits = limits or HttpLimits()
     app.state.context = Context(view, limits, clock, Encoder(limits))
-    return Edge(app, clock)
+    return Edge(Auth(app, view.registry, admin=admin), clock, limits)

@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from aruntime.admission.ask import Ask, Sampling
 from aruntime.admission.limits import RouteLimits
+from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import ContextLengthExceeded, InvalidRequest
 from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
 from aruntime.http.choices import Choice
 from aruntime.http.context import Context
 from aruntime.http.generation import Generation
-from aruntime.http.metrics import Meter
+from aruntime.http.meter import Meter
 from aruntime.http.requests import Terms, read_json, read_terms
 from aruntime.wire.answers import Answer
 from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
@@ -28,18 +29,19 @@ _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill
 async def create_completion(request: Request) -> Response:
     """Answer one completion request, streamed or whole.
 
-    400 the body is wrong; 404 no such model; 429, 503 admission refused; 504 the deadline passed before a token came.
+    400 the body is wrong; 403 not this tenant's model; 404 no such model; 429, 503 admission refused; 504 the deadline
+    passed before a token came.
     """
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_completion(await read_json(request, context.limits))
-    served = context.view.resolve(ModelRef.parse(body.model))
+    served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
     with Meter(served.route, terms.arrived_s, context.clock).refusals() as meter:
         prompts = [
             array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
             for prompt in body.prompts
         ]
-        room = _room(prompts, served.route.limits, "prompt")
+        room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "prompt")
         max_tokens = body.max_tokens or min(_COMPLETION_TOKENS, room)
         ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "prompt")
         return _generation(context, served, body, ask, meter)
@@ -50,28 +52,30 @@ async def create_chat_completion(request: Request) -> Response:
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_chat(await read_json(request, context.limits))
-    served = context.view.resolve(ModelRef.parse(body.model))
+    served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
     with Meter(served.route, terms.arrived_s, context.clock).refusals() as meter:
         prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
-        room = _room(prompts, served.route.limits, "messages")
+        room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "messages")
         max_tokens = body.max_completion_tokens or body.max_tokens or room
         ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "messages")
         return _generation(context, served, body, ask, meter)
 
 
-def _room(prompts: list["array[int]"], limits: RouteLimits, param: str) -> int:
-    """How many tokens may follow the longest prompt: at least one."""
+def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tenant, param: str) -> int:
+    """How many tokens may follow the longest prompt, at least one: in the context, and of what the tenant may ask."""
     for prompt in prompts:
         if not prompt:
             raise InvalidRequest(f"{param}: want at least one token", param=param)
         if max(prompt) >= limits.vocab:
             raise InvalidRequest(f"{param}: token {max(prompt)} is not below {limits.vocab}", param=param)
     longest = max(map(len, prompts))
-    if longest >= limits.context_max:
-        raise ContextLengthExceeded(
-            f"{param}: {longest} tokens leave no room in the context of {limits.context_max}", param=param
-        )
-    return limits.context_max - longest
+    most = limits.tokens_max(tenant)
+    if longest >= most:
+        raise ContextLengthExceeded(f"{param}: {longest} tokens leave no room in the context of {most}", param=param)
+    if tenant.tokens_per_minute is not None:
+        left = tenant.tokens_per_minute - sum(map(len, prompts))
+        return max(1, min(most - longest, left // (len(prompts) * n)))
+    return most - longest
 
 
 def _ask(
@@ -83,17 +87,16 @@ def _ask(
     param: str,
 ) -> Ask:
     """What the body asks for, in tokens. InvalidRequest for what this model cannot ever do."""
-    longest = max(map(len, prompts))
-    if longest + max_tokens > limits.context_max:
+    longest, most = max(map(len, prompts)), limits.tokens_max(terms.tenant)
+    if longest + max_tokens > most:
         raise ContextLengthExceeded(
-            f"{param}: {longest} tokens and {max_tokens} to generate exceed the context of {limits.context_max}",
-            param=param,
+            f"{param}: {longest} tokens and {max_tokens} to generate exceed the context of {most}", param=param
         )
     if (body.min_tokens or 0) > max_tokens:
         raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
     if any(token >= limits.vocab for token in body.stop_token_ids or ()):
         raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
-    ask = Ask(
+    return Ask(
         request_id=terms.request_id,
         prompts=prompts,
         n=body.n or 1,
@@ -103,10 +106,8 @@ def _ask(
         deadline_s=terms.deadline_s,
         priority=terms.priority,
         tenant=terms.tenant,
+        field=param,
     )
-    if ask.choices > limits.in_flight_max:
-        raise InvalidRequest(f"n: this model takes at most {limits.in_flight_max} choices", param="n")
-    return ask
 
 
 def _sampling(body: ChatBody | CompletionBody) -> Sampling:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from aruntime.base import log
-from aruntime.base.errors import MethodNotAllowed, ModelError, NotFound, ServingError
+from aruntime.base.errors import InvalidApiKey, MethodNotAllowed, ModelError, NotFound, ServingError
 from aruntime.wire.errors import error_body
 
 
@@ -27,6 +27,8 @@ async def answer(request: Request, error: Exception) -> Response:
     headers = {}
     if refusal.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after_s)))
+    if isinstance(refusal, InvalidApiKey):
+        headers["www-authenticate"] = "Bearer"
     if isinstance(refusal, MethodNotAllowed):
         headers["allow"] = refusal.allow
     return Response(error_body(refusal), refusal.status, headers, media_type="application/json")

@@ -17,7 +17,7 @@ from aruntime.base import log
 from aruntime.base.errors import ServingError
 from aruntime.http.choices import Choice
 from aruntime.http.errors import as_refusal
-from aruntime.http.metrics import Meter
+from aruntime.http.meter import Meter
 from aruntime.wire.answers import Answer, Usage
 from aruntime.wire.errors import error_event
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class HttpLimits:
     """Bytes and seconds. A body is refused by its stated length before it is read, and by what has come while it is."""
 
+    headers_max: int = 100
+    header_bytes_max: int = 16 << 10  # names, values and the target
     body_bytes_max: int = 4 << 20
     body_s_max: float = 30.0
     timeout_s_max: float = 86_400.0

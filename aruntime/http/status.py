@@ -13,15 +13,16 @@ from aruntime.http.metrics import render
 
 
 async def list_models(request: Request) -> Response:
-    """Every model that is ready, in OpenAI's shape."""
-    ready = {entry.name: entry for entry in Context.of(request).view.models() if entry.ready}
+    """Every model that is ready and that this tenant may call, in OpenAI's shape."""
+    tenant = request.scope["state"]["tenant"]
+    ready = {entry.name: entry for entry in Context.of(request).view.models(tenant) if entry.ready}
     return _json({"object": "list", "data": [_model(entry) for entry in ready.values()]})
 
 
 async def show_model(request: Request) -> Response:
-    """One model; 404 when there is none, 503 when it is not ready."""
+    """One model; 403 when it is not this tenant's, 404 when there is none, 503 when it is not ready."""
     ref = ModelRef.parse(request.path_params["model"])
-    served = Context.of(request).view.resolve(ref)
+    served = Context.of(request).view.resolve(ref, request.scope["state"]["tenant"])
     return _json(_model(ModelEntry(served.name, served.version, served.created_s, ready=True)))
 
 

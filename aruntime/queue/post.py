@@ -1,11 +1,12 @@
 """The control socket: whole messages with file descriptors, between two processes of one user.
 
 AF_UNIX SOCK_SEQPACKET keeps the borders of messages and tells when the peer has gone; SCM_RIGHTS carries descriptors.
-A message is 1 to MESSAGE_BYTES_MAX bytes and 0 to DESCRIPTORS_MAX descriptors. What it says is the business of
-`aruntime.wire.control`; nothing here interprets a byte of it.
+A message is 1 to MESSAGE_BYTES_MAX bytes and 0 to DESCRIPTORS_MAX descriptors; what is longer travels as an enclosure,
+a sealed memory file. What it says is the business of `aruntime.wire.control`; nothing here interprets a byte of it.
 """
 
 import array
+import fcntl
 import os
 import socket
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ from typing import NamedTuple
 
 MESSAGE_BYTES_MAX = 64 * 1024
 DESCRIPTORS_MAX = 8
+ENCLOSURE_BYTES_MAX = 1 << 20
 
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _ITEM_BYTES = array.array("i").itemsize
 
 
@@ -97,6 +100,24 @@ def pair() -> tuple[Post, Post]:
     """Two ends that talk to each other."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Post(left), Post(right)
+
+
+def enclose(data: bytes) -> int:
+    """A memory file that holds `data` and never changes; its descriptor is the caller's."""
+    if len(data) > ENCLOSURE_BYTES_MAX:
+        raise ValueError(f"an enclosure is at most {ENCLOSURE_BYTES_MAX} bytes, got {len(data)}")
+    fd = os.memfd_create("enclosure", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, data)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
+
+
+def read_enclosure(fd: int) -> bytes:
+    """What an enclosure holds. ValueError when it is too long, OSError when it is no file."""
+    data = os.pread(fd, ENCLOSURE_BYTES_MAX + 1, 0)
+    if len(data) > ENCLOSURE_BYTES_MAX:
+        raise ValueError(f"an enclosure was longer than {ENCLOSURE_BYTES_MAX} bytes")
+    return data
 
 
 def _descriptors(rights: list[tuple[int, int, bytes]]) -> list[int]:

@@ -1,34 +1,71 @@
 """What the supervisor, the engines and the front ends say to each other over their control sockets.
 
     supervisor -> engine      Load [table, engine bell] · AttachFrontEnd [channel, front end's bell] · DetachFrontEnd
-                              Drain · Stop
+                              SetTerms · Drain · Stop
     engine -> supervisor      Loaded · Ready · Failed · Drained
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
-    supervisor -> front end   Welcome · ReplicaState · AttachReplica [channel, engine bell, table] · DetachReplica
-                              Drain
+    supervisor -> front end   Welcome [ledger] · ReplicaState · AttachReplica [channel, engine bell, table]
+                              DetachReplica · SetTenants [memory file with a TenantList] · Drain
 
 In brackets: the descriptors that travel with the message, in this order. JSON, `kind` first; unknown keys are refused.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from aruntime.queue.columns import FRONT_ENDS_MAX
+from aruntime.queue.columns import FRONT_ENDS_MAX, TENANTS_MAX
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Size = Annotated[int, Field(ge=1, lt=2**63)]
 FrontEndId = Annotated[int, Field(ge=1, le=FRONT_ENDS_MAX)]
+TenantId = Annotated[int, Field(ge=1, lt=TENANTS_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Reason = Annotated[str, Field(max_length=2000)]
 Precision = Literal["checkpoint", "float32", "bfloat16", "float16"]
 Life = Literal["starting", "warming", "ready", "down", "failed", "stopped"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # sha256 of a key
+Keys = Annotated[list[Digest], Field(max_length=8)]
+
+Read = TypeVar("Read")
 
 
-class _Message(BaseModel):
+class _Value(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Message(_Value):
     descriptors: ClassVar[int] = 0
+
+
+class TenantTerms(_Value):
+    """What an engine knows of a tenant; the words are those of `aruntime.admission.tenants`."""
+
+    index: TenantId
+    weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
+    cache_max: Share = 1.0
+    cache_reserved: Share = 0.0
+    tokens_per_s_reserved: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    prefix_group: Count
+
+
+class TenantEntry(TenantTerms):
+    """What a front end knows of it: its name, its budgets, and the digests of its keys."""
+
+    name: Name
+    requests_per_minute: Size | None = None
+    tokens_per_minute: Size | None = None
+    sequences_max: Size | None = None
+    keys: Keys = []
+
+
+class TenantList(_Value):
+    """Everybody who may ask. No list at all: nobody is asked for a key."""
+
+    tenants: Annotated[list[TenantEntry], Field(max_length=TENANTS_MAX - 1)] | None = None
+    admin_keys: Keys = []
 
 
 class Load(_Message):
@@ -48,6 +85,7 @@ class Load(_Message):
     sequences_max: Size
     step_tokens_max: Size
     waiting_max: Size
+    waiting_tokens_max: Size
     ttft_s: FiniteFloat
     itl_s: FiniteFloat
     threads: Size
@@ -65,6 +103,13 @@ class DetachFrontEnd(_Message):
 
     kind: Literal["detach_front_end"] = "detach_front_end"
     front_end: FrontEndId
+
+
+class SetTerms(_Message):
+    """The terms of tenants, in place of what was said of them before."""
+
+    kind: Literal["set_terms"] = "set_terms"
+    tenants: Annotated[list[TenantTerms], Field(max_length=TENANTS_MAX - 1)]
 
 
 class Drain(_Message):
@@ -118,14 +163,22 @@ class Welcome(_Message):
     """`front_end` is this front end's row in every table, `repository` the folder that is served."""
 
     kind: Literal["welcome"] = "welcome"
+    descriptors: ClassVar[int] = 1
     front_end: FrontEndId
     repository: Folder
+
+
+class SetTenants(_Message):
+    """Everybody who may ask, in place of what was said before: all at once, and too long for a message."""
+
+    kind: Literal["set_tenants"] = "set_tenants"
+    descriptors: ClassVar[int] = 1
 
 
 class ReplicaState(_Message):
     """How a replica is, in place of what was said of it before; `reason` says why it is not ready.
 
-    `created_s` is when its model version was published, seconds since 1970.
+    `created_s` is when its model version was published, seconds since 1970; `callers` are the tenants that may call it.
     """
 
     kind: Literal["replica_state"] = "replica_state"
@@ -135,6 +188,7 @@ class ReplicaState(_Message):
     created_s: Count
     life: Life
     reason: Reason
+    callers: list[Name] | None = None
 
 
 class AttachReplica(_Message):
@@ -152,6 +206,7 @@ class AttachReplica(_Message):
     block_tokens: Size
     sequences_max: Size
     waiting_max: Size
+    waiting_tokens_max: Size
     ttft_s: FiniteFloat
 
 
@@ -178,10 +233,11 @@ class DetachReplica(_Message):
 
 
 Message = (
-    Load | AttachFrontEnd | DetachFrontEnd | Drain | Stop | Loaded | Ready | Failed | Drained | Hello | Welcome
-    | ReplicaState | AttachReplica | Attached | Refused | DetachReplica
+    Load | AttachFrontEnd | DetachFrontEnd | SetTerms | Drain | Stop | Loaded | Ready | Failed | Drained | Hello
+    | Welcome | SetTenants | ReplicaState | AttachReplica | Attached | Refused | DetachReplica
 )  # fmt: skip
 
+_LIST = TypeAdapter(TenantList)
 _ANY: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 
@@ -192,11 +248,25 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes, descriptors: int) -> Message:
     """Read a message that came with so many descriptors. ValueError says what is wrong with it."""
-    try:
-        message = _ANY.validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ValueError(f"control message: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    message = _read(_ANY, data)
     if descriptors != message.descriptors:
         raise ValueError(f"{message.kind} carries {message.descriptors} descriptors, got {descriptors}")
     return message
+
+
+def encode_tenants(tenants: TenantList) -> bytes:
+    """What the memory file of `SetTenants` holds."""
+    return tenants.model_dump_json().encode()
+
+
+def decode_tenants(data: bytes) -> TenantList:
+    """Read the memory file of `SetTenants`. ValueError says what is wrong with it."""
+    return _read(_LIST, data)
+
+
+def _read(adapter: TypeAdapter[Read], data: bytes) -> Read:
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise ValueError(f"control message: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

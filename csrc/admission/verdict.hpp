@@ -72,16 +72,17 @@ inline std::int64_t fillable(std::int64_t max, Priority priority) noexcept {
   return max - static_cast<std::int64_t>(static_cast<double>(max) / parts_of(priority));
 }
 
-// How many of `more` are too many: for all, beyond `max`; for the tenant, beyond what is free of it. 0 when `more` fits,
-// as it always does within the first `unshared`.
+// How many of `more` are too many: for all, beyond `max`; for the tenant, beyond what is free of it as each of them comes,
+// so a burst leaves as much room as if they had come one by one. 0 when `more` fits, as always within the first `unshared`.
 struct Excess {
   std::int64_t all = 0, tenant = 0;
 };
 inline Excess excess(std::int64_t all, std::int64_t tenant, std::int64_t more, std::int64_t unshared, std::int64_t max,
                      bool shared) noexcept {
   if (all + more <= unshared) return {};
-  const std::int64_t free = std::max<std::int64_t>(0, max - all);
-  return {std::max<std::int64_t>(0, more - free), shared ? std::max<std::int64_t>(0, tenant + more - free) : 0};
+  const std::int64_t free = max - all;  // less than nothing, where a higher class has filled more
+  const std::int64_t over = tenant + more - (free - (more - 1));
+  return {std::max<std::int64_t>(0, more - free), shared ? std::max<std::int64_t>(0, over) : 0};
 }
 
 // How many sequences of `request` are too many. The scheduler's last word asks this and nothing else.
@@ -95,6 +96,14 @@ inline Excess tokens_over(const Bounds& bounds, const Standing& now, const Reque
   if (now.all.queued_tokens == 0) return {};
   return excess(now.all.queued_tokens, now.tenant.queued_tokens, request.prompt_tokens, 0,
                 fillable(bounds.waiting_tokens_max, request.priority), now.shared);
+}
+
+// Whether a replica that holds nothing would take so many sequences. If not, no wait helps.
+inline bool could_hold(const Bounds& bounds, bool shared, const Request& request) noexcept {
+  Standing empty;
+  empty.shared = shared;
+  const Excess over = sequences_over(bounds, empty, request);
+  return over.all == 0 && over.tenant == 0;
 }
 
 // `ratio` is the calibration's: what of a forecast is certain.

@@ -21,6 +21,7 @@ inline bool next_record(const Sequence& sequence, OutputRecord& out) noexcept {
   out.slot = sequence.slot;
   out.generation = sequence.generation;
   out.index = static_cast<std::uint32_t>(sequence.delivered);
+  out.cached_tokens = static_cast<std::uint32_t>(sequence.cached_tokens);
   if (token) {
     out.token = sequence.tokens[static_cast<std::size_t>(sequence.prompt_tokens + sequence.delivered)];
     out.logprob = sequence.logprobs[static_cast<std::size_t>(sequence.delivered)];

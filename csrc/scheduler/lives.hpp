@@ -66,7 +66,7 @@ inline FinishReason Scheduler::refusal(const FrontEnd& owner, const SubmitHead& 
   // Two front ends that both saw the last place of a tenant's share have both let in; the later one hears it here.
   const admission::Bounds bounds{.sequences_max = limits_.sequences_max, .waiting_max = limits_.waiting_max};
   admission::Standing now;
-  now.shared = tenants_end_ > 1;
+  now.shared = tenants_end_ > 2;  // one of them is nobody
   now.all.in_flight = counted_.waiting + counted_.running + counted_.paused;
   now.tenant.in_flight = tenant.here();
   const admission::Request request{.priority = head.priority};

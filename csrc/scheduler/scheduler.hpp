@@ -149,7 +149,8 @@ class Scheduler {
   void vacate(Sequence& sequence);
   void stop_running(Sequence& sequence) noexcept;
   void preempt(Sequence& sequence);
-  void clear_paused(const Sequence& sequence, std::int32_t blocks);
+  template <typename Wanted>
+  void clear_paused(const Sequence& sequence, Yield who, Wanted wanted);
   std::int32_t unheld() const noexcept;
   bool has_room(std::int32_t blocks, const Sequence* out) const noexcept;
   bool can_reclaim(const Sequence& sequence, std::int32_t blocks) const noexcept;

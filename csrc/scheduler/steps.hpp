@@ -148,20 +148,21 @@ inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bo
     followers_.push_back(&sequence);
     return TakeUp::kFollows;
   }
-  Tenant& tenant = order_.tenant(sequence);
+  const Tenant& tenant = order_.tenant(sequence);
+  const std::int64_t cap = tenant.blocks_max(limits_.blocks);
   const std::int32_t fresh = limits_.blocks_for(sequence.size()) - shared;
-  const std::int64_t held = tenant.blocks + fresh + match_.unheld;
-  if (tenant.blocks > 0 && held > tenant.blocks_max(limits_.blocks)) return TakeUp::kTenantFull;
-  if (!no_blocks) clear_paused(sequence, fresh + match_.unheld);
-  const bool owed = held <= tenant.blocks_reserved(limits_.blocks);
+  const auto need = [&] { return fresh + unheld(); };
+  const auto over_cap = [&] { return cap < limits_.blocks && tenant.blocks > 0 && tenant.blocks + need() > cap; };
+  clear_paused(sequence, Yield::kOwnTenant, over_cap);
+  if (over_cap()) return TakeUp::kTenantFull;
+  const bool owed = tenant.blocks + need() <= tenant.blocks_reserved(limits_.blocks);
   if (no_blocks && !owed) return TakeUp::kNoBlocks;
   Sequence* out = nullptr;
   if (counted_.running == limits_.sequences_max && !(out = gives_place_to(sequence))) return TakeUp::kNoPlace;
-  if (!has_room(fresh + match_.unheld, out) && !(owed && can_reclaim(sequence, fresh + match_.unheld))) {
-    return TakeUp::kNoBlocks;
-  }
+  clear_paused(sequence, Yield::kAnybody, [&] { return !has_room(need(), out); });
+  if (!has_room(need(), out) && !(owed && can_reclaim(sequence, need()))) return TakeUp::kNoBlocks;
   if (out) preempt(*out);
-  while (pool_.free() < fresh + unheld()) {
+  while (pool_.free() < need()) {
     Sequence* borrower = owed ? first_to_yield(sequence, Yield::kBorrowers) : nullptr;
     if (!borrower) return TakeUp::kNoBlocks;
     preempt(*borrower);

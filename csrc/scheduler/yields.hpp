@@ -4,9 +4,10 @@
 //                                   who is paused; tenants beyond their reservation, of these the one that holds most for
 //                                   its weight; in it who will miss its deadline; the lower class; the last to come
 //   blocks that are reserved      of tenants beyond their own reservation only, in the same order
-//   a place in the steps          a tenant below its share takes one of the tenant furthest above; within a tenant a class
-//                                   that was served less takes one of a lower class. Never from whoever has not computed a
-//                                   block's worth since it was taken up, so that two cannot chase each other round
+//   a place in the steps          a tenant below its share of them takes one of a tenant above its own that has also had
+//                                   more service, the furthest above; within a tenant a class whose turn it is takes one
+//                                   of a lower class. Never from whoever has not computed a block's worth since it was
+//                                   taken up, so that two cannot chase each other round
 //
 // To yield costs little: the blocks stay in the cache until somebody needs them.
 #pragma once
@@ -44,6 +45,7 @@ inline void Scheduler::vacate(Sequence& sequence) {
   pool_.give_back(sequence.blocks);
   residents_.remove(sequence);
   sequence.residence = 0;
+  sequence.charged = std::max(sequence.charged, sequence.planned);
   sequence.chosen = false;
   sequence.planned = sequence.computed = sequence.pending = 0;
   sequence.announced = sequence.published = 0;
@@ -75,10 +77,11 @@ inline void Scheduler::preempt(Sequence& sequence) {
   }
 }
 
-// Takes their blocks from sequences that are paused until there is room for `blocks`, or there are none left.
-inline void Scheduler::clear_paused(const Sequence& sequence, std::int32_t blocks) {
-  while (counted_.paused > 0 && !has_room(blocks, nullptr)) {
-    Sequence* first = first_to_yield(sequence, Yield::kAnybody);
+// Takes their blocks from sequences that are paused while `wanted`, until there are none left.
+template <typename Wanted>
+inline void Scheduler::clear_paused(const Sequence& sequence, Yield who, Wanted wanted) {
+  while (counted_.paused > 0 && wanted()) {
+    Sequence* first = first_to_yield(sequence, who);
     if (!first || first->state != State::kPaused) return;
     preempt(*first);
   }
@@ -159,7 +162,7 @@ inline Sequence* Scheduler::gives_place_to(const Sequence& sequence) noexcept {
     for (const std::uint32_t number : order_.present()) {
       const Tenant& other = order_.tenants()[number];
       const double beyond = (other.running - share(other)) / other.terms.weight;
-      if (&other != &own && beyond > furthest) above = &other, furthest = beyond;
+      if (other.virtual_time > own.virtual_time && beyond > furthest) above = &other, furthest = beyond;
     }
   }
   const auto may_lose_it = [&](const Sequence& one) {

@@ -1,91 +1,16 @@
-"""The door over a real channel and table: the test plays the engine's end of the rings."""
+"""The door over a real channel and table; the test plays the engine's end of the rings."""
 
 import asyncio
-import os
-import random
 import time
 from array import array
-from collections.abc import Iterator
 
 import pytest
+from admission_house import FRONT_END, House, rest
 
 from aruntime.admission.ask import Ask, Sampling
-from aruntime.admission.door import Door
-from aruntime.admission.limits import RouteLimits
-from aruntime.admission.route import Route
-from aruntime.admission.ticket import Output, Ticket
 from aruntime.base.errors import DeadlineExceeded, Draining, InvalidRequest, ModelError, Overloaded
-from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
-from aruntime.queue.columns import COLUMNS, Column
+from aruntime.queue.columns import Column
 from aruntime.queue.records import FinishReason, submit_cells
-from aruntime.queue.table import Table, create_table
-
-FRONT_END = 3
-
-
-class Engine:
-    """The other end of the rings."""
-
-    def __init__(self, channel: EngineChannel) -> None:
-        self.channel = channel
-        self.submitted: list[tuple[int, int]] = []  # (slot, generation) in the order of their coming
-        self.cancelled: list[tuple[int, int]] = []
-        self.seeds: list[int] = []
-
-    def read(self) -> None:
-        while (message := self.channel.receive()) is not None:
-            kind, slot, generation = message[:3]
-            if kind == "submit":
-                self.seeds.append(message[4]["seed"])
-            (self.submitted if kind == "submit" else self.cancelled).append((slot, generation))
-
-    def say(
-        self, slot: int, generation: int, token: int, finish: FinishReason = FinishReason.NONE, index: int = 0
-    ) -> None:
-        assert self.channel.send([(slot, generation, token, index, finish, 0, 0.0)]) == 1
-        self.channel.ring_bell()
-
-
-class House:
-    """A door with one route, and the engine behind it."""
-
-    def __init__(self, sequences_max: int = 2, waiting_max: int = 2, submit_cells: int = 256) -> None:
-        self.fds = [create_channel(1, submit_cells, 256), create_bell(), create_bell(), create_table(64, COLUMNS)]
-        channel, engine_bell, bell, table = self.fds
-        self.table = Table(table)
-        self.door = Door(bell, time.monotonic, random.Random(1))
-        self.engine = Engine(EngineChannel(channel, bell, 1))
-        limits = RouteLimits(sequences_max, waiting_max, context_max=100, vocab=50)
-        self.route = Route(7, FRONT_END, FrontEndChannel(channel, engine_bell, 1), self.table, limits)
-        self.door.attach(self.route)
-
-    def admit(self, **changes: object) -> Ticket:
-        words: dict[str, object] = {
-            "request_id": "r1",
-            "prompts": [array("i", [1, 2, 3])],
-            "max_tokens": 8,
-            "arrived_s": time.monotonic(),
-        }
-        ticket = self.door.admit(self.route, Ask(**{**words, **changes}))  # type: ignore[arg-type]
-        self.engine.read()
-        return ticket
-
-
-@pytest.fixture
-async def house() -> "AsyncHouse":
-    made = House()
-    made.door.open()
-    yield made
-    made.door.close()
-    for fd in made.fds:
-        os.close(fd)
-
-
-AsyncHouse = Iterator[House]
-
-
-async def rest(ticket: Ticket) -> list[Output]:
-    return [output async for output in ticket]
 
 
 async def test_a_ticket_gives_every_token_and_then_the_end(house: House) -> None:

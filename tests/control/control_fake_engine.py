@@ -1,7 +1,7 @@
 """An engine without a model, over the real rings: each turn it sends one token, `index`, to every sequence.
 
 The model's name says how it behaves: `refused` cannot be served, `short-lived` dies while it loads, all others work.
-A sequence whose first prompt token is 9 has no end.
+A sequence whose first prompt token is 9 has no end. A tenant's weight stands in its column SERVED.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import time
 
 from aruntime.queue.channel import EngineChannel
-from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.post import Post
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table
@@ -63,6 +63,10 @@ class FakeEngine:
             self.stop = True
             return
         match control.decode(letter.data, len(letter.fds)):
+            case control.SetTerms(tenants=tenants):
+                for terms in tenants:
+                    served = tenant_column(terms.index, TenantColumn.SERVED)
+                    self.table.set(ENGINE_ROW, served, int(terms.weight))
             case control.AttachFrontEnd(front_end=front_end, epoch=epoch):
                 self.channels[front_end] = EngineChannel(*letter.fds, epoch)
                 letter.discard()

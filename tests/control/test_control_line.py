@@ -5,10 +5,13 @@ import os
 
 import pytest
 
+from aruntime.admission.ledger import TOKENS, Ledger
 from aruntime.control.line import Line
 from aruntime.control.switchboard import Switchboard
+from aruntime.control.tenants import Tenants
 from aruntime.queue.columns import FRONT_ENDS_MAX
 from aruntime.queue.post import pair
+from aruntime.queue.table import Table
 from aruntime.wire.control import AttachFrontEnd, Failed, Message, Ready, Stop, encode
 
 
@@ -68,7 +71,7 @@ async def test_no_word_comes_after_the_line_was_closed() -> None:
 
 
 async def test_front_ends_have_numbers_of_their_own_up_to_the_last_row() -> None:
-    switchboard = Switchboard("/", lambda: None)
+    switchboard = Switchboard("/", Tenants(), lambda: None)
     peers = [Peer() for _ in range(FRONT_ENDS_MAX + 1)]
     joined = [switchboard.join(peer.line, os.open("/dev/null", os.O_RDONLY)) for peer in peers[:FRONT_ENDS_MAX]]
     assert sorted(front_end.number for front_end in joined) == list(range(1, FRONT_ENDS_MAX + 1))
@@ -79,4 +82,25 @@ async def test_front_ends_have_numbers_of_their_own_up_to_the_last_row() -> None
     for front_end in list(switchboard.front_ends.values()):
         switchboard.leave(front_end)
     for peer in peers:
+        peer.post.close()
+
+
+async def test_a_front_end_that_leaves_takes_along_what_it_had_in_flight_and_not_what_it_has_spent() -> None:
+    switchboard = Switchboard("/", Tenants(), lambda: None)
+    peers = [Peer(), Peer()]
+    front_ends = [switchboard.join(peer.line, os.open("/dev/null", os.O_RDONLY)) for peer in peers]
+    for peer in peers:
+        peer.post.receive().discard()  # the tenants
+    letters = [peer.post.receive() for peer in peers]
+    ledgers = [Ledger(Table(letter.fds[0]), place.number) for letter, place in zip(letters, front_ends, strict=True)]
+    for ledger in ledgers:
+        assert ledger.try_hold(3, 2)
+        assert ledger.try_spend(3, TOKENS, 30, 100, 1e6) == 0
+    switchboard.leave(front_ends[0])
+    assert ledgers[1].held(3) == 2
+    assert ledgers[1].level(3, TOKENS, 1e6) == pytest.approx(0.4)
+    switchboard.leave(front_ends[1])
+    switchboard.close()
+    for peer, letter in zip(peers, letters, strict=True):
+        letter.discard()
         peer.post.close()

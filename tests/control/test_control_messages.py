@@ -27,6 +27,7 @@ MESSAGE = st.one_of(
         sequences_max=SIZE,
         step_tokens_max=SIZE,
         waiting_max=SIZE,
+        waiting_tokens_max=SIZE,
         ttft_s=st.floats(0, 100),
         itl_s=st.floats(0, 100),
         threads=SIZE,
@@ -44,6 +45,23 @@ MESSAGE = st.one_of(
         created_s=COUNT,
         life=st.sampled_from(["ready", "down"]),
         reason=TEXT,
+        callers=st.none() | st.lists(NAME, max_size=3),
+    ),
+    st.builds(control.SetTenants),
+    st.builds(
+        control.SetTerms,
+        tenants=st.lists(
+            st.builds(
+                control.TenantTerms,
+                index=st.integers(1, 255),
+                weight=st.floats(0.001, 1000),
+                cache_max=st.floats(0, 1),
+                cache_reserved=st.floats(0, 1),
+                tokens_per_s_reserved=st.floats(0, 1e9),
+                prefix_group=COUNT,
+            ),
+            max_size=3,
+        ),
     ),
     st.builds(control.DetachReplica, replica=COUNT),
 )
@@ -69,6 +87,8 @@ def test_noise_is_a_value_error(data: bytes) -> None:
         (b'{"kind":"attach_front_end","front_end":true,"epoch":1}', "front_end"),
         (b'{"kind":"drain","deadline_s":NaN}', "deadline_s"),
         (b'{"kind":"detach_replica","replica":-1}', "replica"),
+        (b'{"kind":"set_terms","tenants":[{"index":256,"prefix_group":0}]}', "tenants.0.index"),
+        (b'{"kind":"set_terms","tenants":[{"index":1,"prefix_group":0,"cache_max":1.5}]}', "cache_max"),
     ],
 )
 def test_what_is_not_a_message_is_refused_by_name(data: bytes, words: str) -> None:

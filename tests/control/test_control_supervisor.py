@@ -1,18 +1,21 @@
 """The supervisor with real processes, real rings and a fake model; the front ends' agents live in the test."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aruntime.admission.ask import Ask
+from aruntime.admission.tenants import Tenant
 from aruntime.admission.ticket import Ticket
-from aruntime.base.errors import Draining, ModelError, ModelNotFound, ModelNotReady
+from aruntime.base.errors import Draining, ModelError, ModelNotFound, ModelNotReady, PermissionDenied
 from aruntime.base.names import ModelRef
 from aruntime.control import agent as agent_room
 from aruntime.control import replica as replica_room
@@ -22,7 +25,8 @@ from aruntime.control.launcher import LocalChild, LocalLauncher
 from aruntime.control.replica import DEPARTED_ROW
 from aruntime.control.repository import publish
 from aruntime.control.supervisor import Settings, Supervisor
-from aruntime.queue.columns import Column
+from aruntime.control.tenants import Tenants
+from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.post import pair
 from aruntime.wire.control import Drained, Hello, Refused, encode
 
@@ -47,10 +51,10 @@ class FakeEngines(LocalLauncher):
 class House:
     """A supervisor in this event loop, and the agents that joined it."""
 
-    def __init__(self, root: Path, drain_timeout_s: float = 10.0) -> None:
+    def __init__(self, root: Path, drain_timeout_s: float = 10.0, tenants: Path | None = None) -> None:
         self.engines = FakeEngines()
         settings = Settings(root, "cpu", threads=1, cache_bytes=1 << 20, drain_timeout_s=drain_timeout_s)
-        self.supervisor = Supervisor(settings, self.engines)
+        self.supervisor = Supervisor(settings, self.engines, Tenants(tenants))
         self.agents: list[Agent] = []
         self.running = asyncio.create_task(self.supervisor.run())
 
@@ -126,7 +130,7 @@ async def build() -> AsyncIterator[Build]:
     """Makes houses, and sees to it that nothing of them is left."""
     houses: list[House] = []
 
-    def make(root: Path, **options: float) -> House:
+    def make(root: Path, **options: Any) -> House:
         houses.append(House(root, **options))
         return houses[-1]
 
@@ -395,3 +399,134 @@ async def test_no_descriptor_is_left_behind(house: House) -> None:
         house.depart(agent)
         await until(lambda: not house.supervisor.guests)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def write_tenants(path: Path, **weights: int) -> Path:
+    """A file of tenants whose keys are their names."""
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in weights}
+    tables = [
+        f'[tenants.{name}]\nkeys = ["sha256:{digests[name]}"]\nweight = {weight}\n' for name, weight in weights.items()
+    ]
+    path.write_text("".join(tables))
+    path.chmod(0o600)
+    return path
+
+
+def knows(agent: Agent, key: str) -> bool:
+    return agent.view.registry.find(key.encode(), admin=False) is not None
+
+
+def weight_at_the_engine(agent: Agent, tenant: int) -> int:
+    table = agent.view.resolve(ModelRef("demo")).route.table
+    return table.get(ENGINE_ROW, tenant_column(tenant, TenantColumn.SERVED))
+
+
+async def test_front_ends_and_engines_know_the_tenants_before_the_first_request(
+    tmp_path: Path, root: Path, build: Build
+) -> None:
+    house = build(root, tenants=write_tenants(tmp_path / "tenants.toml", acme=3, umbrella=5))
+    agent = await house.front_end(settled=False)
+    assert agent.view.registry.asks(admin=False)
+    assert knows(agent, "acme")
+    assert [(tenant.index, tenant.name, tenant.weight) for tenant in agent.view.registry.tenants[1:]] == [
+        (1, "acme", 3.0), (2, "umbrella", 5.0)
+    ]  # fmt: skip
+    assert await agent.settled(10)
+    await until(lambda: weight_at_the_engine(agent, 2) == 5)
+    house.engines.started[0].kill()
+    await until(lambda: len(house.engines.started) == 2)
+    await until(lambda: agent.view.health().ready)
+    assert weight_at_the_engine(agent, 1) == 3
+
+
+async def test_without_a_file_a_front_end_asks_for_no_key(house: House) -> None:
+    agent = Agent()
+    assert agent.view.registry.asks(admin=False)  # until somebody has said so
+    agent.leave()
+    agent = await house.front_end(settled=False)
+    assert not agent.view.registry.asks(admin=False)
+
+
+async def test_a_file_that_changes_is_read_without_a_restart(tmp_path: Path, root: Path, build: Build) -> None:
+    file = write_tenants(tmp_path / "tenants.toml", acme=3)
+    house = build(root, tenants=file)
+    agents = [await house.front_end(), await house.front_end()]
+    ticket = submit(agents[0], ENDLESS)
+    write_tenants(file, umbrella=7)
+    for agent in agents:
+        await until(lambda agent=agent: knows(agent, "umbrella"))
+        assert not knows(agent, "acme")
+    await until(lambda: weight_at_the_engine(agents[0], 2) == 7)
+    assert weight_at_the_engine(agents[0], 1) == 1  # of a tenant that is gone
+    assert (await anext(ticket)).token_ids
+    ticket.close()
+
+
+async def test_a_wrong_file_is_told_once_and_not_taken(
+    tmp_path: Path, root: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(
+        supervisor_room.log, "error", lambda event, **fields: lines.append(f"{event} {fields['reason']}")
+    )
+    file = write_tenants(tmp_path / "tenants.toml", acme=3)
+    house = build(root, tenants=file)
+    agent = await house.front_end()
+    file.write_text("[tenants.acme]\nkeys = ['art-secret']\n")
+    await until(lambda: lines)
+    await asyncio.sleep(2.5 * supervisor_room.WATCH_S)
+    assert len(lines) == 1
+    assert lines[0].startswith("tenants.refused")
+    assert "tenants.acme.keys.0" in lines[0]
+    assert "secret" not in lines[0]
+    assert knows(agent, "acme")
+    file.unlink()
+    await until(lambda: len(lines) == 2)
+    assert knows(agent, "acme")
+    write_tenants(file, umbrella=1)
+    await until(lambda: knows(agent, "umbrella"))
+
+
+async def test_a_hangup_signal_reads_the_file_at_once(
+    tmp_path: Path, root: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_room, "WATCH_S", 100.0)
+    file = write_tenants(tmp_path / "tenants.toml", acme=3)
+    house = build(root, tenants=file)
+    agent = await house.front_end()
+    write_tenants(file, umbrella=1)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: knows(agent, "umbrella"), 5)
+    assert not knows(agent, "acme")
+
+
+async def test_a_front_end_without_its_supervisor_knows_the_keys_it_knew(
+    tmp_path: Path, root: Path, build: Build
+) -> None:
+    house = build(root, tenants=write_tenants(tmp_path / "tenants.toml", acme=3))
+    agent = await house.front_end()
+    house.supervisor.stop()
+    house.supervisor.stop()
+    await asyncio.wait_for(house.running, 10)
+    for guest in house.supervisor.guests:
+        guest.line.close()
+    await asyncio.wait_for(agent.lost.wait(), 5)
+    assert agent.view.registry.asks(admin=False)
+    assert knows(agent, "acme")
+    assert not knows(agent, "umbrella")
+
+
+async def test_who_may_call_a_model_is_known_to_front_ends(root: Path, build: Build) -> None:
+    (root / "demo" / "model.toml").write_text('callers = ["acme"]\n')
+    agent = await build(root).front_end()
+    with pytest.raises(PermissionDenied, match="not for this tenant"):
+        agent.view.resolve(ModelRef("demo"))
+    assert agent.view.resolve(ModelRef("demo"), Tenant(1, "acme")).version == 1
+    assert [entry.name for entry in agent.view.models(Tenant(2, "umbrella"))] == []
+
+
+@pytest.mark.parametrize("callers", ['"acme"', '["Acme"]', '["none"]', "[1]"])
+async def test_callers_are_names_of_tenants(root: Path, build: Build, callers: str) -> None:
+    (root / "demo" / "model.toml").write_text(f"callers = {callers}\n")
+    agent = await build(root).front_end()
+    assert "model.toml: callers" in agent.view.health().reasons[0]

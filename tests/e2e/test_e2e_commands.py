@@ -1,6 +1,7 @@
 """The command line as a user types it."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,13 @@ def test_an_option_out_of_range_is_refused_by_name(option: list[str], capsys: py
     with pytest.raises(SystemExit):
         main(["serve", *option])
     assert option[0] in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1])
+        assert main(["serve", "--port", number, "--repository", str(repository)]) == 2
+    assert f"cannot listen on 127.0.0.1:{number}" in capsys.readouterr().err
 
 
 def test_the_version_is_told() -> None:

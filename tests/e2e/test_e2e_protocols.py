@@ -115,7 +115,7 @@ def test_tls_chooses_http2_by_alpn_and_http1_for_those_who_cannot(
         (["--admin-host", "0.0.0.0"], "loopback"),
         (["--repository", "/nowhere"], "no model repository"),
         (["--certfile", "cert.pem"], "belong together"),
-        (["--host", "203.0.113.1"], "cannot listen"),
+        (["--host", "203.0.113.1"], "it needs API keys"),
     ],
 )
 def test_wrong_options_are_refused_in_words(repository: Path, arguments: list[str], words: str) -> None:
@@ -143,3 +143,18 @@ def test_a_body_that_is_not_json_is_the_clients_fault(server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/completions", content=b"{", headers=HEADERS)
     assert answer.status_code == 400
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_headers_without_measure_are_refused_in_words_and_far_beyond_it_by_hanging_up(
+    server: Server, http2: bool
+) -> None:
+    with httpx.Client(base_url=server.url, http1=not http2, http2=http2, timeout=30) as client:
+        for headers in ([("a", "b")] * 101, [("a", "x" * 17_000)]):
+            answer = client.get("/health/live", headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request_error")
+        try:
+            assert client.get("/health/live", headers={"a": "x" * 80_000}).status_code == 431
+        except httpx.TransportError:
+            assert http2
+        assert client.get("/health/live").status_code == 200

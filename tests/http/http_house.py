@@ -50,6 +50,7 @@ class House:
         self.table = Table(table)
         self.engine = EngineChannel(channel, bell, 1)
         self.view = View(Door(bell, time.monotonic, random.Random(1)), time.monotonic)
+        self.view.registry.replace(None)
         route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, 200, 256))
         self.view.state_is(ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason=""))
         self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
@@ -97,7 +98,7 @@ class House:
 
     def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {"host": "h", "content-type": "application/json", **(headers or {})}
+        sent = {"host": "localhost", "content-type": "application/json", **(headers or {})}
         return Client(self.app, path, data, list(sent.items()), method)
 
     def chat(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
@@ -111,7 +112,15 @@ class House:
 class Client:
     """One request through the ASGI application; `leave` disconnects."""
 
-    def __init__(self, app: Any, path: str, body: bytes, headers: list[tuple[str, str]], method: str) -> None:
+    def __init__(
+        self,
+        app: Any,
+        path: str,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        method: str,
+        server: tuple[str, int] | None = ("127.0.0.1", 80),
+    ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.sent: list[dict[str, Any]] = []
@@ -124,7 +133,7 @@ class Client:
             "query_string": b"",
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
             "scheme": "http",
-            "server": ("h", 80),
+            "server": server,
             "client": ("c", 1),
         }
         self.network = asyncio.Event()  # cleared: the network takes one message more, and then no other
@@ -134,6 +143,9 @@ class Client:
     async def _send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
         await self.network.wait()
+
+    def send(self, body: bytes, *, more: bool) -> None:
+        self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
 
     def leave(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})

@@ -162,3 +162,42 @@ async def test_no_body_is_a_server_error(house: House, body: dict[str, object], 
 async def test_no_header_and_no_bytes_are_a_server_error(house: House, body: bytes, name: str, value: str) -> None:
     client = await house.client("/v1/completions", body, {name: value}).done()
     assert 400 <= client.status < 500
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ([("a", "b")] * 101, "headers; at most 100"),
+        ([("a", "x" * 16_384)], "more than 16384 bytes"),
+        ([("x" * 16_384, "")], "more than 16384 bytes"),
+        ([(f"a{i}", "x" * 200) for i in range(90)], "more than 16384 bytes"),
+    ],
+)
+async def test_too_many_or_too_long_headers_are_refused(
+    house: House, headers: list[tuple[str, str]], words: str
+) -> None:
+    client = await Client(house.app, "/v1/completions", b"", [("host", "localhost"), *headers], "POST").done()
+    assert (client.status, client.json["error"]["code"]) == (400, "invalid_request_error")
+    assert words in client.json["error"]["message"]
+
+
+async def test_a_long_path_is_refused_and_what_is_within_the_bounds_is_served(house: House) -> None:
+    assert (await house.client("/v1/models/" + "x" * 16_384, b"", method="GET").done()).status == 400
+    headers = [("host", "localhost"), *[("a", "x" * 100)] * 99]
+    assert (await Client(house.app, "/health/live", b"", headers, "GET").done()).status == 200
+
+
+async def test_a_body_that_nobody_wanted_is_let_pass_but_not_for_ever(tmp_path: Path) -> None:
+    house = House(tmp_path, HttpLimits(body_bytes_max=1000, body_s_max=0.3))
+    for pieces in (9, 11):  # one that ends, and one that has sent too much
+        client = house.client("/v1/nothing", b"x" * 100)
+        client._incoming.get_nowait()
+        for _ in range(pieces):
+            client.send(b"x" * 100, more=True)
+        if pieces == 9:
+            client.send(b"", more=False)
+        assert (await asyncio.wait_for(client.task, 0.2), client.status) == (None, 404)
+    slow = house.client("/v1/nothing", b"")
+    slow._incoming.get_nowait()
+    assert (await slow.done()).json["error"]["code"] == "not_found"
+    house.close()

@@ -18,7 +18,7 @@ async def client(house: House) -> AsyncIterator[openai.AsyncOpenAI]:
     transport = httpx2.ASGITransport(house.app, raise_app_exceptions=True)
     async with openai.AsyncOpenAI(
         api_key="none",
-        base_url="http://server/v1",
+        base_url="http://localhost/v1",
         max_retries=0,
         http_client=httpx2.AsyncClient(transport=transport),
     ) as made:
@@ -86,7 +86,10 @@ async def test_an_error_in_a_stream_is_raised_by_the_sdk(house: House) -> None:
     engine = asyncio.create_task(house.answer_all("", FinishReason.MODEL_ERROR))
     transport = httpx2.ASGITransport(house.app)
     async with openai.AsyncOpenAI(
-        api_key="none", base_url="http://server/v1", max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
+        api_key="none",
+        base_url="http://localhost/v1",
+        max_retries=0,
+        http_client=httpx2.AsyncClient(transport=transport),
     ) as client:
         with pytest.raises(openai.InternalServerError):
             await client.completions.create(model="demo", prompt="a", stream=True)

@@ -2,14 +2,20 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from http_house import Client, House
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from aruntime.admission.ledger import TOKENS
+from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.http.app import build_app
-from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.records import FinishReason
+
+METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 async def get(house: House, path: str) -> Client:
@@ -63,6 +69,48 @@ async def test_metrics_are_the_server_s_and_on_the_admin_port_only(house: House)
     counts = [sample.value for sample in first.samples if sample.name.endswith("_bucket")]
     assert counts == sorted(counts)
     assert counts[-1] == next(sample.value for sample in first.samples if sample.name.endswith("_count")) == 1
+
+
+async def families(house: House) -> dict[str, Metric]:
+    """The metrics, by name."""
+    house.app = build_app(house.view, admin=True)
+    text = (await get(house, "/metrics")).body.decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+async def test_metrics_tell_of_the_queue_the_cache_and_the_tenants(house: House) -> None:
+    one = Tenant(7, "one", tokens_per_minute=100)
+    house.view.door.tenants = (NOBODY, one)
+    house.view.door.ledger.try_spend(7, TOKENS, 40, 100, house.view.now_s)
+    for column, value in {Column.BLOCKS: 40, Column.BLOCKS_FREE: 30, Column.PROMPT_TOKENS: 8, Column.CACHED_TOKENS: 2,
+                          Column.OLDEST_US: int((house.view.now_s - 3) * 1e6)}.items():  # fmt: skip
+        house.table.set(ENGINE_ROW, column, value)
+    for front_end in (1, 2):
+        house.table.set(front_end, tenant_column(7, TenantColumn.QUEUED), 2)
+    found = await families(house)
+    value = {name: family.samples[0].value for name, family in found.items()}
+    assert value["aruntime_cache_utilization"] == 0.25
+    assert value["aruntime_cache_hit_ratio"] == 0.25
+    assert 3 <= value["aruntime_oldest_waiting_seconds"] < 4
+    assert found["aruntime_cache_config_info"].samples[0].labels["block_size"] == "16"
+    queued = {sample.labels["tenant"]: sample.value for sample in found["aruntime_tenant_sequences_queued"].samples}
+    assert queued == {"none": 0, "one": 4}
+    (level,) = found["aruntime_budget_level"].samples
+    assert level.labels == {"tenant": "one", "budget": "tokens"}
+    assert 0.6 <= level.value < 0.61
+
+
+async def test_every_metric_is_explained_and_nothing_else(house: House) -> None:
+    house.view.door.tenants = (Tenant(0, "none", tokens_per_minute=1),)
+    found = await families(house)
+    rows = set()
+    for family in found.values():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = [label for label in family.samples[0].labels if label != "le"]
+        rows.add(f"| `{name}` | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    explained = {line for line in METRICS.read_text().splitlines() if line.startswith("| `aruntime_")}
+    assert sorted(rows - explained) == []
+    assert sorted(explained - rows) == []
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/v1/models"])

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from aruntime.admission.refusals import Refusal
 from aruntime.queue.records import FinishReason, Priority
 
-HEADER = (Path(__file__).parents[2] / "csrc" / "queue" / "records.hpp").read_text()
+HEADERS = "".join(path.read_text() for path in (Path(__file__).parents[2] / "csrc").rglob("*.hpp"))
 
 
-@pytest.mark.parametrize("kind", [FinishReason, Priority])
+@pytest.mark.parametrize("kind", [FinishReason, Priority, Refusal])
 def test_python_and_cpp_agree_on(kind: type[IntEnum]) -> None:
-    body = re.search(rf"enum class {kind.__name__} : [\w:]+ \{{(.*?)\}};", HEADER, re.DOTALL)
+    body = re.search(rf"enum class {kind.__name__} : [\w:]+ \{{(.*?)\}};", HEADERS, re.DOTALL)
     assert body is not None
     said = {
         re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper(): int(value)

@@ -85,7 +85,9 @@ class World:
         self.scheduler = Scheduler(**limits, vocab=VOCAB, eos_token_ids=[EOS], prefix_secret=7)
         self.now_s = 0.0
         self.requests: dict[Key, Request] = {}
-        self.cache: dict[int, tuple[int, int]] = {}  # slot: token, hash of all tokens up to it and the root they are under
+        self.cache: dict[
+            int, tuple[int, int]
+        ] = {}  # slot: token, hash of all tokens up to it and the root they are under
         self.sampled: dict[Key, list[int]] = {}  # also the stop token
         self.under_way: list[Step] = []
         self.last_sample: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None = None

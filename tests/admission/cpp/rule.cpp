@@ -1,0 +1,242 @@
+// The rule of the door: bounds, shares, classes, forecasts; each against what its sentence says.
+#include <random>
+
+#include "admission/verdict.hpp"
+#include "expect.hpp"
+
+using namespace aruntime;
+using namespace aruntime::admission;
+
+static std::int64_t below(std::mt19937& random, std::uint32_t bound) { return random() % bound; }
+
+static const Priority kClasses[] = {Priority::kInteractive, Priority::kStandard, Priority::kBatch};
+
+static Request of(Priority priority, std::int64_t sequences = 1, std::int64_t prompt_tokens = 10) {
+  Request request;
+  request.priority = priority;
+  request.sequences = sequences;
+  request.prompt_tokens = prompt_tokens;
+  return request;
+}
+
+static Refusal ask(const Bounds& bounds, const Standing& now, const Request& request, const Pace& pace = {}) {
+  return judge(bounds, now, pace, 1.0, request).refusal;
+}
+
+// Sequences of `priority`, one by one, until one is refused.
+static std::int64_t fill(const Bounds& bounds, Standing& now, Priority priority) {
+  std::int64_t entered = 0;
+  for (; ask(bounds, now, of(priority)) == Refusal::kNone; ++entered) ++now.all.in_flight, ++now.tenant.in_flight;
+  return entered;
+}
+
+static void a_class_leaves_room_to_those_above_it() {
+  const Bounds bounds{.sequences_max = 64, .waiting_max = 256};
+  Standing now;
+  EXPECT(fill(bounds, now, Priority::kBatch) == 64 + 192);
+  EXPECT(fill(bounds, now, Priority::kStandard) == 48);
+  EXPECT(fill(bounds, now, Priority::kInteractive) == 16);
+  EXPECT(now.all.in_flight == 320);
+}
+
+static void the_smallest_queue_is_one_for_every_class() {
+  for (const Priority priority : kClasses) {
+    Standing now;
+    EXPECT(fill({.sequences_max = 1, .waiting_max = 1}, now, priority) == 2);
+  }
+}
+
+static void one_that_floods_leaves_half_and_two_leave_a_third() {
+  const Bounds bounds{.sequences_max = 10, .waiting_max = 290};
+  Standing now;
+  now.shared = true;
+  EXPECT(fill(bounds, now, Priority::kInteractive) == 150);
+  EXPECT(ask(bounds, now, of(Priority::kInteractive)) == Refusal::kShare);
+  now.tenant = {};  // another tenant
+  EXPECT(fill(bounds, now, Priority::kInteractive) == 75);
+  now.tenant = {};
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 38)) == Refusal::kNone);
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 39)) == Refusal::kShare);  // a burst leaves room too
+}
+
+static void a_tenant_that_is_alone_may_have_all_and_free_places_are_nobodys() {
+  const Bounds bounds{.sequences_max = 10, .waiting_max = 2};
+  Standing now;
+  EXPECT(fill(bounds, now, Priority::kInteractive) == 12);
+  now = {};
+  now.shared = true;
+  EXPECT(fill(bounds, now, Priority::kBatch) == 10);
+}
+
+static void what_would_never_be_let_in_is_known() {
+  const Bounds bounds{.sequences_max = 2, .waiting_max = 9};
+  EXPECT(could_hold(bounds, false, of(Priority::kInteractive, 11)));
+  EXPECT(!could_hold(bounds, false, of(Priority::kBatch, 10)));
+  EXPECT(could_hold(bounds, true, of(Priority::kInteractive, 6)));
+  EXPECT(!could_hold(bounds, true, of(Priority::kInteractive, 7)));
+}
+
+static void whoever_holds_nothing_always_finds_room_beside_a_flood() {
+  std::mt19937 random(1);
+  for (int round = 0; round < 2000; ++round) {
+    const Bounds bounds{.sequences_max = 1 + below(random, 20), .waiting_max = 1 + below(random, 60)};
+    Standing now;
+    now.shared = true;
+    while (true) {  // in bursts of any size
+      const auto burst = 1 + below(random, 7);
+      if (ask(bounds, now, of(Priority::kInteractive, burst)) != Refusal::kNone) break;
+      now.all.in_flight += burst, now.tenant.in_flight += burst;
+    }
+    now.tenant = {};
+    EXPECT(ask(bounds, now, of(Priority::kInteractive)) == Refusal::kNone);
+  }
+}
+
+static void a_higher_class_is_never_refused_where_a_lower_one_is_let_in() {
+  std::mt19937 random(2);
+  for (int round = 0; round < 20000; ++round) {
+    Bounds bounds{.sequences_max = 1 + below(random, 9), .waiting_max = 1 + below(random, 40)};
+    bounds.waiting_tokens_max = 1 + below(random, 5000);
+    bounds.ttft_s = 0.01 * static_cast<double>(below(random, 300));
+    Standing now;
+    now.tenant = {below(random, 20), below(random, 20), below(random, 2000)};
+    now.all = {now.tenant.in_flight + below(random, 20), now.tenant.queued + below(random, 9), now.tenant.queued_tokens + below(random, 900)};
+    now.shared = below(random, 2) == 1;
+    now.rivals_weight = static_cast<double>(below(random, 3));
+    const Pace pace{0.01, 100.0 * static_cast<double>(below(random, 20)), 0.01 * static_cast<double>(below(random, 5))};
+    Refusal above = Refusal::kNone;
+    for (const Priority priority : kClasses) {
+      const Refusal found = ask(bounds, now, of(priority, 1, 100), pace);
+      EXPECT(above == Refusal::kNone || found != Refusal::kNone);
+      above = found;
+    }
+  }
+}
+
+static void a_prompt_is_bounded_by_what_is_queued_and_never_by_itself() {
+  const Bounds bounds{.sequences_max = 4, .waiting_max = 100, .waiting_tokens_max = 1000};
+  Standing now;
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 5000)) == Refusal::kNone);
+  now.all.queued = 1, now.all.queued_tokens = 1;
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 999)) == Refusal::kNone);
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 1000)) == Refusal::kTokens);
+  EXPECT(ask(bounds, now, of(Priority::kBatch, 1, 800)) == Refusal::kTokens);
+}
+
+static void a_forecast_is_the_tenants_share_of_the_pace() {
+  const Pace pace{0.02, 1000, 0};
+  Held all{9, 9, 900}, tenant{1, 1, 100};
+  EXPECT(std::abs(forecast(pace, all, tenant, 1, 3, 1, 50).first_s - (150 * 4 / 1000.0 + 0.02)) < 1e-9);
+  EXPECT(std::abs(forecast(pace, all, tenant, 3, 1, 1, 50).first_s - (150 * 4 / 3.0 / 1000 + 0.02)) < 1e-9);
+  // Behind all that is queued, whatever the share.
+  EXPECT(std::abs(forecast(pace, all, tenant, 1, 99, 1, 50).first_s - (950 / 1000.0 + 0.02)) < 1e-9);
+  EXPECT(std::abs(forecast(pace, all, tenant, 1, 3, 1, 50).wait_s - 0.4) < 1e-9);
+}
+
+static void places_are_waited_for_only_while_all_are_taken() {
+  Held all{70, 6, 60}, tenant{6, 6, 60};
+  EXPECT(forecast({0.01, 1e6, 0}, all, tenant, 1, 0, 2, 10).first_s < 0.02);
+  EXPECT(std::abs(forecast({0.01, 1e6, 0.5}, all, tenant, 1, 0, 2, 10).first_s - (8 * 0.5 + 0.01)) < 1e-9);
+}
+
+static void an_unknown_pace_forecasts_nothing_and_lets_in() {
+  const Bounds bounds{.sequences_max = 1, .waiting_max = 9, .ttft_s = 0.1};
+  Standing now;
+  now.all = now.tenant = {5, 4, 400};
+  Request request = of(Priority::kBatch);
+  request.left_s = 1e-6;
+  EXPECT(ask(bounds, now, request) == Refusal::kNone);
+}
+
+static void a_deadline_that_is_out_of_reach_is_known_at_the_door() {
+  Standing now;
+  now.all = now.tenant = {4, 4, 4000};
+  const Pace pace{0.01, 1000, 0};
+  Request request = of(Priority::kInteractive, 1, 1000);
+  request.left_s = 4.9;
+  EXPECT(judge({.sequences_max = 9, .waiting_max = 9}, now, pace, 1.0, request).refusal == Refusal::kDeadline);
+  EXPECT(judge({.sequences_max = 9, .waiting_max = 9}, now, pace, 0.9, request).refusal == Refusal::kNone);
+  request.left_s = 0;
+  EXPECT(judge({}, {}, {}, 0.5, request).refusal == Refusal::kDeadline);
+}
+
+static void a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_is_served() {
+  const Bounds bounds{.sequences_max = 9, .waiting_max = 90, .ttft_s = 2};
+  const Pace pace{0.01, 1000, 0};
+  EXPECT(ask(bounds, {}, of(Priority::kBatch, 1, 60000), pace) == Refusal::kNone);
+  Standing now;
+  now.all = now.tenant = {2, 2, 1700};
+  EXPECT(ask(bounds, now, of(Priority::kBatch), pace) == Refusal::kSlow);
+  EXPECT(ask(bounds, now, of(Priority::kStandard), pace) == Refusal::kNone);
+  now.all.queued_tokens = now.tenant.queued_tokens = 1900;
+  EXPECT(ask(bounds, now, of(Priority::kStandard), pace) == Refusal::kSlow);
+  EXPECT(ask(bounds, now, of(Priority::kInteractive), pace) == Refusal::kNone);
+}
+
+// At the pace that was measured, what was refused is let in after the time that it was told, and not long before.
+static void come_again_is_honest() {
+  std::mt19937 random(3);
+  int told = 0;
+  for (int round = 0; round < 20000; ++round) {
+    const Bounds bounds{.sequences_max = 8, .waiting_max = 40, .waiting_tokens_max = 20000, .ttft_s = 3};
+    const Pace pace{0.01, 500.0 + static_cast<double>(below(random, 500)), 0.1 + 0.01 * static_cast<double>(below(random, 100))};
+    Standing now;
+    const auto queued = below(random, 60);
+    now.all = now.tenant = {8 + queued, queued, queued * 300};
+    const Request request = of(kClasses[below(random, 3)], 1 + below(random, 4), 300);
+    const Verdict verdict = judge(bounds, now, pace, 1.0, request);
+    if (verdict.refusal == Refusal::kNone) continue;
+    EXPECT(verdict.retry_after_s >= 1 && verdict.retry_after_s <= 60);
+    if (verdict.retry_after_s <= 1 || verdict.retry_after_s >= 60) continue;
+    const auto drained = [&](double seconds) {
+      Standing later = now;
+      const auto ended = std::min(queued, static_cast<std::int64_t>(seconds / pace.take_up_s + 1));
+      const auto read = static_cast<std::int64_t>(seconds * pace.prefill_tokens_per_s + 1);
+      later.all.in_flight -= ended, later.all.queued -= ended;
+      later.all.queued_tokens = std::max<std::int64_t>(0, later.all.queued_tokens - read);
+      later.tenant = later.all;
+      return later;
+    };
+    const Refusal then = ask(bounds, drained(verdict.retry_after_s + 1e-6), request, pace);
+    EXPECT(then == Refusal::kNone || then != verdict.refusal);  // another bound may be the next
+    EXPECT(ask(bounds, drained(verdict.retry_after_s * 0.5 - 1), request, pace) != Refusal::kNone);
+    ++told;
+  }
+  EXPECT(told > 1000);
+}
+
+static void nine_of_ten_first_tokens_come_after_the_calibrated_forecast() {
+  for (const double bias : {0.2, 1.0, 1.5}) {
+    std::mt19937 random(4);
+    std::lognormal_distribution<double> noise(std::log(bias), 0.5);
+    Calibration calibration;
+    int early = 0;
+    for (int i = 0; i < 20000; ++i) {
+      const double actual_s = 2.0 * noise(random);
+      if (i >= 2000) early += actual_s < 2.0 * calibration.ratio();
+      calibration.note(2.0, actual_s);
+    }
+    EXPECT(early > 18000 * 0.08 && early < 18000 * 0.12);
+  }
+  Calibration calibration;
+  calibration.note(0, 1), calibration.note(1, -1), calibration.note(NAN, NAN);
+  EXPECT(calibration.ratio() > 0.4 && calibration.ratio() < 0.6);
+}
+
+int main() {
+  a_class_leaves_room_to_those_above_it();
+  the_smallest_queue_is_one_for_every_class();
+  one_that_floods_leaves_half_and_two_leave_a_third();
+  a_tenant_that_is_alone_may_have_all_and_free_places_are_nobodys();
+  what_would_never_be_let_in_is_known();
+  whoever_holds_nothing_always_finds_room_beside_a_flood();
+  a_higher_class_is_never_refused_where_a_lower_one_is_let_in();
+  a_prompt_is_bounded_by_what_is_queued_and_never_by_itself();
+  a_forecast_is_the_tenants_share_of_the_pace();
+  places_are_waited_for_only_while_all_are_taken();
+  an_unknown_pace_forecasts_nothing_and_lets_in();
+  a_deadline_that_is_out_of_reach_is_known_at_the_door();
+  a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_is_served();
+  come_again_is_honest();
+  nine_of_ten_first_tokens_come_after_the_calibrated_forecast();
+}
