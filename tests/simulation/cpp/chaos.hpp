@@ -65,9 +65,9 @@ inline Scenario chaos(std::uint64_t seed, std::int64_t steps) {
     tenant.cancel_after_s = real(0.001, 0.1);
     tenant.read_tokens_per_s = chance.happens(0.3) ? real(5, 200) : 0;
     tenant.weight = std::exp2(chance.between(-2, 3));
-    tenant.prefix_group = chance.below(3);
+    tenant.prefix_group = chance.below(5);
     if (promises && chance.happens(0.5)) tenant.cache_reserved = real(0, 0.8 / tenants);
-    if (chance.happens(0.3)) tenant.cache_max = real(std::max(0.3, tenant.cache_reserved), 1);
+    if (chance.happens(0.3)) tenant.cache_max = real(std::max(0.15, tenant.cache_reserved), 0.8);
     if (promises && chance.happens(0.5)) tenant.tokens_per_s_reserved = real(0, 2000);
     if (chance.happens(0.2)) tenant.requests_per_minute = real(60, 6000);
     if (chance.happens(0.2)) tenant.tokens_per_minute = real(6000, 600000);
