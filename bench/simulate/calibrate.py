@@ -2,8 +2,8 @@
 
     python bench/simulate/calibrate.py
 
-Runs steps of many shapes and solves for base, prompt token, decoding sequence and token of context by non-negative least
-squares on relative error; writes demo_cpu.json with the machine's name and how far the fit is off.
+Runs steps of many shapes and solves for base, prompt token, decoding sequence and token of context by non-negative
+least squares on relative error; writes demo_cpu.json with the machine's name and how far the fit is off.
 """
 
 import json

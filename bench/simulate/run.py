@@ -64,7 +64,9 @@ def opening() -> str:
     measured = json.loads(MEASURED.read_text())
     times = {"8B on an H200, by arithmetic": h200_8b(), f"demo model on {measured['machine']}": measured["step_time"]}
     names = ("base_s", "prefill_token_s", "decode_s", "context_token_s", "noise")
-    rows = "\n".join(f"| {who} | " + " | ".join(f"{one[name]:.3g}" for name in names) + " |" for who, one in times.items())
+    rows = "\n".join(
+        f"| {who} | " + " | ".join(f"{one[name]:.3g}" for name in names) + " |" for who, one in times.items()
+    )
     return f"""# By simulation
 
 The product's own scheduler and door rule on virtual time ([docs/simulation.md](../../docs/simulation.md)):
@@ -75,10 +77,10 @@ The product's own scheduler and door rule on virtual time ([docs/simulation.md](
 {rows}
 
 The first is the roofline of the data sheet with the shares assumed in `bench/simulate/step_times.py`; the second was
-fitted by `bench/simulate/calibrate.py` to {measured["steps"]} real steps ({measured["left_out"]} left out; relative error
-median {measured["relative_error_median"]:.1%}, p90 {measured["relative_error_p90"]:.1%}). Where nothing else is said it is
-the first. Load 1 is {capacity_per_s():.1f} requests/s. Goodput counts answers whose first token came within 1 s and whose
-tokens came at most 50 ms apart in the mean.
+fitted by `bench/simulate/calibrate.py` to {measured["steps"]} real steps ({measured["left_out"]} left out; relative
+error median {measured["relative_error_median"]:.1%}, p90 {measured["relative_error_p90"]:.1%}). Where nothing else is
+said it is the first. Load 1 is {capacity_per_s():.1f} requests/s. Goodput counts answers whose first token came within
+1 s and whose tokens came at most 50 ms apart in the mean.
 """
 
 

@@ -46,7 +46,9 @@ class Finding:
     draw: Callable[[Any], None] | None = None
 
 
-def simulate(tenants: Sequence[Fields], step_time: Fields | None = None, engine: Fields = ENGINE, **options: float) -> Books:
+def simulate(
+    tenants: Sequence[Fields], step_time: Fields | None = None, engine: Fields = ENGINE, **options: float
+) -> Books:
     settings = {"seed": SEED, "duration_s": DURATION_S, **options}
     return run(settings, engine, step_time or h200_8b(), tenants)
 
@@ -70,9 +72,9 @@ def load() -> Finding:
     finding = Finding(
         "load",
         "Overload",
-        "One tenant, Poisson arrivals; load 1 is what the replica answers at saturation. `door`: admission by the rule; "
-        "`tight door`: the same with the objective for the first token set to 1.4 times the p99 at 0.8; `none`: no "
-        "admission, and no bound on the queue.",
+        "One tenant, Poisson arrivals; load 1 is what the replica answers at saturation. `door`: admission by the "
+        "rule; `tight door`: the same with the objective for the first token set to 1.4 times the p99 at 0.8; "
+        "`none`: no admission, and no bound on the queue.",
         ("load", "door", "goodput/s", "answered/s", "TTFT p50 ms", "p99 ms", "ITL p99 ms", "refused %"),
     )
     loads = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 4.0, 10.0)
@@ -94,7 +96,11 @@ def load() -> Finding:
             if load in (2.0, 10.0) and door != "none":
                 ratio = books.ttft_s(0.99) / calm_s
                 finding.goals.append(
-                    Goal(f"{door}, {load:g}x: admitted p99 TTFT at most 1.5 x that at 0.8", f"{ratio:.2f} x", ratio <= 1.5)
+                    Goal(
+                        f"{door}, {load:g}x: admitted p99 TTFT at most 1.5 x that at 0.8",
+                        f"{ratio:.2f} x",
+                        ratio <= 1.5,
+                    )
                 )
     for door in ("door", "tight door"):
         peak = max(value for (which, _), value in good.items() if which == door)
@@ -141,33 +147,43 @@ def flood() -> Finding:
     finding = Finding(
         "flood",
         "One tenant floods",
-        "Four tenants of equal weight, 0.2 of the capacity each; the last one sends ten times that in the second row.",
+        "Four tenants of equal weight, 0.2 of the capacity each, until the fourth sends ten times that. `10 x, "
+        "reserved`: each of the others has reserved one and a half times the tokens a second that it needs.",
         ("the fourth", "tenant", "requests/s", "refused %", "TTFT p50 ms", "p99 ms", "ITL p99 ms"),
     )
     rate = 0.2 * capacity_per_s()
-    cases = {"absent": 0.0, "as agreed": rate, "10 x": 10 * rate}
+    alone = simulate([{**CHAT, "rate_per_s": rate}])
+    needed = float(alone.records["prompt_tokens"].sum() + alone.records["told"].sum()) / alone.seconds
+    cases = {
+        "absent": (0.0, 0.0),
+        "as agreed": (rate, 0.0),
+        "10 x": (10 * rate, 0.0),
+        "10 x, reserved": (10 * rate, 1.5 * needed),
+    }
     p99: dict[str, list[float]] = {}
     refused: dict[str, float] = {}
-    for name, fourth in cases.items():
-        books = simulate([*[{**CHAT, "rate_per_s": rate}] * 3, {**CHAT, "rate_per_s": fourth}])
+    for name, (fourth, reserved) in cases.items():
+        other = {**CHAT, "rate_per_s": rate, "tokens_per_s_reserved": reserved}
+        books = simulate([*[other] * 3, {**CHAT, "rate_per_s": fourth}])
         others = [books.of(tenant) for tenant in range(3)]
-        p99[name] = [other.ttft_s(0.99) for other in others]
-        refused[name] = max(other.refused_share for other in others)
+        p99[name] = [own.ttft_s(0.99) for own in others]
+        refused[name] = max(own.refused_share for own in others)
         for tenant in range(4 if fourth else 3):
             own = books.of(tenant)
             finding.rows.append(
                 [name, "the fourth" if tenant == 3 else str(tenant + 1), f"{own.per_s(own.records):.1f}",
                  percent(own.refused_share), ms(own.ttft_s(0.5)), ms(own.ttft_s(0.99)), ms(own.itl_s(0.99))]
             )  # fmt: skip
-    worst = max(new / old for new, old in zip(p99["10 x"], p99["as agreed"], strict=True))
-    finding.goals += [
-        Goal("no other tenant is refused", f"{refused['10 x']:.2%}", refused["10 x"] == 0),
-        Goal("their p99 TTFT at most 1.3 x that without the flood", f"{worst:.2f} x", worst <= 1.3),
-    ]
+    for name in ("10 x", "10 x, reserved"):
+        worst = max(new / old for new, old in zip(p99[name], p99["as agreed"], strict=True))
+        finding.goals += [
+            Goal(f"{name}: no other tenant is refused", f"{refused[name]:.2%}", refused[name] == 0),
+            Goal(f"{name}: their p99 TTFT at most 1.3 x that without the flood", f"{worst:.2f} x", worst <= 1.3),
+        ]
 
     def draw(axes: Any) -> None:
         for place, name in enumerate(cases):
-            axes.bar([place * 0.25 + tenant for tenant in range(3)], [1e3 * s for s in p99[name]], 0.25, label=name)
+            axes.bar([place * 0.2 + tenant for tenant in range(3)], [1e3 * s for s in p99[name]], 0.2, label=name)
         axes.set(xlabel="tenant", ylabel="TTFT p99, ms", title="the others while the fourth floods")
         axes.legend()
 
@@ -175,11 +191,46 @@ def flood() -> Finding:
     return finding
 
 
+def reservations() -> Finding:
+    finding = Finding(
+        "reservations",
+        "Reserved service and cache",
+        "A small customer (weight 0.1, 0.1 of the capacity) beside one that floods at 3 x with weight 1. In the "
+        "second case it has reserved one and a half times the tokens a second that it needs, and a fifth of the "
+        "cache.",
+        ("the small one", "tenant", "requests/s", "refused %", "answered/s", "TTFT p50 ms", "p99 ms", "ITL p99 ms"),
+    )
+    rate = 0.1 * capacity_per_s()
+    small = {**CHAT, "rate_per_s": rate, "weight": 0.1}
+    alone = simulate([small])
+    tokens = alone.records["prompt_tokens"].sum() + alone.records["told"].sum()
+    reserved = {"tokens_per_s_reserved": 1.5 * float(tokens) / alone.seconds, "cache_reserved": 0.2}
+    served = {}
+    for name, terms in (("no reservation", {}), ("reserved", reserved)):
+        books = simulate([{**small, **terms}, {**CHAT, "rate_per_s": 3 * capacity_per_s()}])
+        served[name] = books.of(0)
+        for tenant, who in enumerate(("small", "flood")):
+            own = books.of(tenant)
+            finding.rows.append(
+                [name, who, f"{own.per_s(own.records):.1f}", percent(own.refused_share),
+                 f"{own.per_s(own.answered):.1f}", ms(own.ttft_s(0.5)), ms(own.ttft_s(0.99)), ms(own.itl_s(0.99))]
+            )  # fmt: skip
+    own, before = served["reserved"], served["no reservation"]
+    share = len(own.answered) / len(own.records)
+    finding.goals += [
+        Goal("reserved: 99 % of its requests are answered whole", percent(share) + " %", share >= 0.99),
+        Goal("reserved: a lower p99 TTFT than without", f"{ms(own.ttft_s(0.99))} to {ms(before.ttft_s(0.99))} ms",
+             own.ttft_s(0.99) < before.ttft_s(0.99)),
+    ]  # fmt: skip
+    return finding
+
+
 def priority() -> Finding:
     finding = Finding(
         "priority",
         "Classes of priority",
-        "One tenant at 1.2 x load, a third of it in each class; without admission by class the queue is the scheduler's.",
+        "One tenant at 1.2 x load, a third of it in each class; without admission by class the queue is the "
+        "scheduler's.",
         ("door", "class", "answered/s", "refused %", "TTFT p50 ms", "p99 ms", "longest ms"),
     )
     third = 1.2 * capacity_per_s() / 3
@@ -201,7 +252,9 @@ def priority() -> Finding:
         )
         order = [own.ttft_s(0.99) for own in by_class]
         finding.goals.append(
-            Goal(f"{door}: a higher class has the lower p99", " < ".join(map(ms, order)) + " ms", order == sorted(order))
+            Goal(
+                f"{door}: a higher class has the lower p99", " < ".join(map(ms, order)) + " ms", order == sorted(order)
+            )
         )
 
     def draw(axes: Any) -> None:
@@ -218,9 +271,9 @@ def deadlines() -> Finding:
     finding = Finding(
         "deadlines",
         "Deadlines",
-        "Requests of one tenant with 6, 12 or 40 s for the whole answer, a third each; a client leaves at its deadline. "
-        "Share of them that had it in time. FCFS: deadlines and classes hidden from door and scheduler; priority only: "
-        "the class follows from the time allowed, the deadline is hidden.",
+        "Requests of one tenant with 6, 12 or 40 s for the whole answer, a third each; a client leaves at its "
+        "deadline. Share of them that had it in time. FCFS: deadlines and classes hidden from door and scheduler; "
+        "priority only: the class follows from the time allowed, the deadline is hidden.",
         ("load", "order", "hit %", "6 s", "12 s", "40 s", "goodput/s"),
     )
     orders = {
@@ -245,9 +298,12 @@ def deadlines() -> Finding:
         for other in ("FCFS", "priority only"):
             best = hits["deadlines", load]
             finding.goals.append(
-                Goal(f"load {load:g}: more in time than {other}", f"{percent(best)} % to {percent(hits[other, load])} %",
-                     best >= hits[other, load])
-            )  # fmt: skip
+                Goal(
+                    f"load {load:g}: more in time than {other}",
+                    f"{percent(best)} % to {percent(hits[other, load])} %",
+                    best >= hits[other, load],
+                )
+            )
 
     def draw(axes: Any) -> None:
         for order in orders:
@@ -263,13 +319,17 @@ def fairness() -> Finding:
     finding = Finding(
         "fairness",
         "Fairness between tenants",
-        "Tenants that all ask for more than the whole replica, with requests of different shape. Service is what the "
-        "scheduler charges: a prompt token 1, an output token 2, over the weight. The gap is the largest difference "
-        "between two of them over any stretch of the run; the bound is that of the virtual token counter, "
-        "2 max(longest prompt, 2 x tokens of the sequences at once) over the smallest weight.",
+        "Tenants that all ask for more than the whole replica, with requests of different shape. Service is what "
+        "the scheduler charges: a prompt token 1, an output token 2, over the weight. The gap is the largest "
+        "difference between two of them over any stretch of the run; the bound is that of the virtual token "
+        "counter, 2 max(longest prompt, 2 x tokens of the sequences at once) over the smallest weight.",
         ("weights", "tenant", "requests/s asked", "share wanted %", "share had %", "largest gap", "bound"),
     )
-    shapes = [CHAT, {**CHAT, "prompt_median": 1500, "output_median": 60}, {**CHAT, "prompt_median": 80, "output_median": 400}]
+    shapes = [
+        CHAT,
+        {**CHAT, "prompt_median": 1500, "output_median": 60},
+        {**CHAT, "prompt_median": 80, "output_median": 400},
+    ]
     series: dict[str, tuple[Any, list[Any]]] = {}
     for weights in ((1, 1, 1), (1, 2, 4)):
         tenants = [
@@ -279,7 +339,8 @@ def fairness() -> Finding:
         books = simulate(tenants, sample_s=0.1)
         samples = books.service[books.service["at_s"] >= DURATION_S / 10]
         had = [
-            own["prefilled"] + DECODE_COST * own["decoded"] for own in (samples[samples["tenant"] == i] for i in range(3))
+            own["prefilled"] + DECODE_COST * own["decoded"]
+            for own in (samples[samples["tenant"] == i] for i in range(3))
         ]
         had = [cost - cost[0] for cost in had]
         total = sum(cost[-1] for cost in had)
@@ -293,7 +354,9 @@ def fairness() -> Finding:
                 [name, str(tenant + 1), f"{2 * capacity_per_s():.0f}", percent(weight / sum(weights)),
                  percent(had[tenant][-1] / total), f"{gap:,.0f}", f"{bound:,.0f}"]
             )  # fmt: skip
-        finding.goals.append(Goal(f"{name}: the gap stays within the bound", f"{gap:,.0f} of {bound:,.0f}", gap <= bound))
+        finding.goals.append(
+            Goal(f"{name}: the gap stays within the bound", f"{gap:,.0f} of {bound:,.0f}", gap <= bound)
+        )
 
     def draw(axes: Any) -> None:
         at_s, gaps = series["1:2:4"]
@@ -310,8 +373,8 @@ def prefix() -> Finding:
     finding = Finding(
         "prefix",
         "Prefix cache",
-        "Three tenants with a system prompt of 1,000 tokens each and conversations of four turns on average. Off: every "
-        "prompt begins with a token of its own, so nothing is shared.",
+        "Three tenants with a system prompt of 1,000 tokens each and conversations of four turns on average. Off: "
+        "every prompt begins with a token of its own, so nothing is shared.",
         ("load", "cache", "prompt tokens cached %", "goodput/s", "TTFT p50 ms", "p99 ms", "ITL p99 ms", "refused %"),
     )
     chat = {**CHAT, "system_tokens": 1000, "prompt_median": 150, "turns": 4, "think_s": 4}
@@ -328,7 +391,11 @@ def prefix() -> Finding:
                  ms(books.ttft_s(0.99)), ms(books.itl_s(0.99)), percent(books.refused_share)]
             )  # fmt: skip
         finding.goals.append(
-            Goal(f"load {load:g}: a lower median TTFT with the cache", f"{ms(p50[0])} to {ms(p50[1])} ms", p50[0] < p50[1])
+            Goal(
+                f"load {load:g}: a lower median TTFT with the cache",
+                f"{ms(p50[0])} to {ms(p50[1])} ms",
+                p50[0] < p50[1],
+            )
         )
     return finding
 
@@ -337,8 +404,8 @@ def slow_readers() -> Finding:
     finding = Finding(
         "slow-readers",
         "Slow readers",
-        "Two tenants at 0.35 of the capacity each; in the second case the other one's clients read 5 tokens a second, a "
-        "tenth of what is made for them, and front ends pause what is 64 tokens ahead.",
+        "Two tenants at 0.35 of the capacity each; in the second case the other one's clients read 5 tokens a "
+        "second, a tenth of what is made for them, and front ends pause what is 64 tokens ahead.",
         ("the other reads", "tenant", "answered/s", "TTFT p50 ms", "p99 ms", "ITL p99 ms"),
     )
     rate = 0.35 * capacity_per_s()
@@ -354,7 +421,9 @@ def slow_readers() -> Finding:
                  ms(own.ttft_s(0.99)), ms(own.itl_s(0.99))]
             )  # fmt: skip
     for what, quiet, slow in zip(("TTFT", "ITL"), *p99, strict=True):
-        finding.goals.append(Goal(f"the first one's p99 {what} at most 1.1 x", f"{slow / quiet:.2f} x", slow <= 1.1 * quiet))
+        finding.goals.append(
+            Goal(f"the first one's p99 {what} at most 1.1 x", f"{slow / quiet:.2f} x", slow <= 1.1 * quiet)
+        )
     return finding
 
 
@@ -380,8 +449,8 @@ def fleet() -> Finding:
         "fleet",
         "A fleet of 1,000 replicas",
         "8 front ends before 1,000 schedulers at 0.8 load; a replica tells its load every so often, and a front end "
-        "believes it until the next time. `own`: it adds what it sent there since. Hot: the largest share of all requests "
-        "that one replica got, over the mean; late: of the answered, those over 1 s to the first token.",
+        "believes it until the next time. `own`: it adds what it sent there since. Hot: the largest share of all "
+        "requests that one replica got, over the mean; late: of the answered, those over 1 s to the first token.",
         ("signal ms", "routing", "answered/s", "TTFT p50 ms", "p99 ms", "late %", "hot", "cached %"),
     )
     engine = {**ENGINE, "sequences_max": 32, "step_tokens_max": 512, "waiting_max": 100_000, "context_max": 2048,
@@ -424,7 +493,15 @@ def fleet() -> Finding:
 
 
 SCENARIOS: dict[str, Callable[[], Finding]] = {
-    "load": load, "demo": demo, "flood": flood, "priority": priority, "deadlines": deadlines, "refusals": refusals,
-    "fairness": fairness, "prefix": prefix, "slow-readers": slow_readers, "fleet": fleet,
-}  # fmt: skip
-
+    "load": load,
+    "demo": demo,
+    "flood": flood,
+    "reservations": reservations,
+    "priority": priority,
+    "deadlines": deadlines,
+    "refusals": refusals,
+    "fairness": fairness,
+    "prefix": prefix,
+    "slow-readers": slow_readers,
+    "fleet": fleet,
+}

@@ -18,8 +18,8 @@ def demo_cpu() -> dict[str, float]:
 def h200_8b() -> dict[str, float]:
     """A model of 8 billion parameters in bf16 on one H200, by the roofline: arithmetic, not a measurement.
 
-    32 layers, 8 KV heads of 128, as Llama 3.1 8B. The data sheet says 4.8 TB/s and 989 TFLOP/s dense bf16; assumed are 80 %
-    and 60 % of these, and 0.5 ms a step for launches and the host.
+    32 layers, 8 KV heads of 128, as Llama 3.1 8B. The data sheet says 4.8 TB/s and 989 TFLOP/s dense bf16; assumed are
+    80 % and 60 % of these, and 0.5 ms a step for launches and the host.
     """
     parameters, bandwidth, flops = 8.03e9, 0.8 * 4.8e12, 0.6 * 989e12
     cache_bytes_a_token = 2 * 32 * 8 * 128 * 2

@@ -1,4 +1,4 @@
-"""A million steps of drawn worlds under AddressSanitizer and UBSan: whatever goes wrong around it, every promise is kept.
+"""A million steps of drawn worlds under AddressSanitizer and UBSan: whatever goes wrong, every promise is kept.
 
 A failure says its seed and step; `simulate chaos SEED STEPS` replays it (docs/simulation.md).
 """
@@ -74,7 +74,9 @@ def test_a_scenario_that_is_not_understood_is_refused_by_name(simulate: Path, tm
 
 
 def test_the_books_hold_every_request_once(simulate: Path, tmp_path: Path) -> None:
-    scenario = "run seed=5 duration_s=30 check_every=64\nengine sequences_max=16\ntenant rate_per_s=5 cancel_share=0.1\n"
+    scenario = (
+        "run seed=5 duration_s=30 check_every=64\nengine sequences_max=16\ntenant rate_per_s=5 cancel_share=0.1\n"
+    )
     assert run(simulate, "run", tmp_path, text=scenario).returncode == 0
     records = (tmp_path / "records.bin").read_bytes()
     assert len(records) % 64 == 0
