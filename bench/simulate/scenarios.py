@@ -462,7 +462,7 @@ def fleet() -> Finding:
     replicas = 1000
     rate = 0.8 * alone.per_s(alone.answered) * replicas / chat["turns"]
     routings = {"random": (0, 0), "least": (1, 0), "least, own": (1, 1), "two": (2, 0), "two, own": (2, 1),
-                "prefix, own": (3, 1)}  # fmt: skip
+                "sessions, own": (3, 1)}  # fmt: skip
     p99: dict[tuple[str, int], float] = {}
     signals_ms = (10, 100)
     for signal_ms in signals_ms:
@@ -477,8 +477,8 @@ def fleet() -> Finding:
             p99[name, signal_ms] = books.ttft_s(0.99)
             finding.rows.append(
                 [str(signal_ms), name, f"{books.per_s(records):.0f}", f"{books.per_s(books.answered):.0f}",
-                 ms(books.ttft_s(0.5)), ms(books.ttft_s(0.99)), percent(float((begun["first_s"] > TTFT_S).mean())), f"{hot:.1f}",
-                 percent(float(begun["cached_tokens"].sum() / begun["prompt_tokens"].sum()))]
+                 ms(books.ttft_s(0.5)), ms(books.ttft_s(0.99)), percent(float((begun["first_s"] > TTFT_S).mean())),
+                 f"{hot:.1f}", percent(float(begun["cached_tokens"].sum() / begun["prompt_tokens"].sum()))]
             )  # fmt: skip
 
     def draw(axes: Any) -> None:

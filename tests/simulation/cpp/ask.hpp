@@ -42,13 +42,12 @@ struct Ask {
   std::int32_t charged = 0;  // tokens that were computed once
   std::int32_t told = 0;
   bool invalid = false;    // asks what nobody can serve
-  bool received = false;   // by the scheduler
   bool paused = false;     // as the front end said; `held` once the scheduler knows
   bool held = false;
   bool cancelled = false;  // the client left; `expired`: at its deadline
   bool expired = false;
   bool broken = false;     // its model failed
-  double received_s = 0, last_s = 0;
+  double last_s = 0;  // when it was last told a token
   double read_s = 0;  // when its reader will have read all that it was told
   double gaps_s = 0;
   Record record;

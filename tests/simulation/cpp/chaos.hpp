@@ -1,4 +1,4 @@
-// A scenario that is drawn from a seed: small limits, so that everything runs out, and everything that goes wrong, goes wrong.
+// A scenario that is drawn from a seed: small limits, so that everything runs out, and all that can go wrong goes wrong.
 //
 // Each seed leaves some of it out (swarm testing, Groce et al. 2012): what hides behind a flood is found without one.
 #pragma once

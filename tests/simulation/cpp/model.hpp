@@ -42,7 +42,8 @@ inline std::uint64_t root_of(std::uint32_t prefix_group) noexcept { return mix(0
 // The token after a prefix of `size` tokens, of one that ends with its `wanted`-th.
 inline std::int32_t next_token(const Ask& ask, std::int32_t size, std::uint64_t prefix, std::int32_t vocab) noexcept {
   if (size - ask.prompt_tokens >= ask.wanted) return kEos;
-  return kFirstToken + static_cast<std::int32_t>(mix(prefix, ask.session) % static_cast<std::uint64_t>(vocab - kFirstToken));
+  const auto words = static_cast<std::uint64_t>(vocab - kFirstToken);
+  return kFirstToken + static_cast<std::int32_t>(mix(prefix, ask.session) % words);
 }
 
 class Shadow {

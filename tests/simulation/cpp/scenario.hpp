@@ -114,7 +114,7 @@ struct TenantPlan {
 };
 
 // How a front end chooses among replicas.
-enum class Routing : std::int32_t { kRandom = 0, kLeast = 1, kTwo = 2, kPrefix = 3 };
+enum class Routing : std::int32_t { kRandom = 0, kLeast = 1, kTwo = 2, kSessions = 3 };
 
 struct Run {
   std::uint64_t seed = 1;

@@ -162,11 +162,11 @@ inline std::uint32_t World::route(const Ask& ask, FrontEndPlaces& front_end) {
   switch (static_cast<Routing>(scenario_.run.routing)) {
     case Routing::kRandom: return chance_.below(count);
     case Routing::kTwo: return two();
-    case Routing::kPrefix: {
-      // Its prefix has two homes (hashing with bounded loads, Mirrokni 2018); beyond twice another's load it goes there.
-      const std::uint64_t key = ask.turns_left > 0 || ask.prompt_tokens > 0 ? ask.session : ask.tenant;
-      const std::uint32_t home = less(static_cast<std::uint32_t>(mix(key, 1) % count),
-                                      static_cast<std::uint32_t>(mix(key, 2) % count));
+    case Routing::kSessions: {
+      // A conversation has two homes; where both hold twice another's load, it goes there (hashing with bounded loads,
+      // Mirrokni, Thorup, Zadimoghaddam 2018).
+      const std::uint32_t home = less(static_cast<std::uint32_t>(mix(ask.session, 1) % count),
+                                      static_cast<std::uint32_t>(mix(ask.session, 2) % count));
       const std::uint32_t other = two();
       return load(home) > 2 * load(other) + 2 ? other : home;
     }

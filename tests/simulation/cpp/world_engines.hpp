@@ -57,8 +57,6 @@ inline void World::submit(Replica& replica, Ask& ask) {
   if (answer == FinishReason::kNone && scenario_.run.hasty && chance_.happens(0.01)) {  // a front end that says it twice
     must(replica.scheduler->submit(ask.front_end, head, ask.tokens.data()) == FinishReason::kInvalid, "taken twice");
   }
-  ask.received = true;
-  ask.received_s = now_s_;
 }
 
 inline void World::turn(Replica& replica) {
@@ -172,10 +170,11 @@ inline void World::check_caps(const StepPlan& plan, const Step& step) {
 // no wait is without bound). It is not promised to who is capped, nor where somebody has reservations: they come first.
 inline void World::check_fairness(Replica& replica) {
   const Limits& limits = scenario_.engine.limits;
-  const auto promised = [](const TenantPlan& plan) { return plan.tokens_per_s_reserved > 0 || plan.cache_reserved > 0; };
-  if (std::any_of(scenario_.tenants.begin(), scenario_.tenants.end(), promised)) return;
   std::int32_t output_max = 0;
-  for (const TenantPlan& plan : scenario_.tenants) output_max = std::max(output_max, plan.output_max);
+  for (const TenantPlan& plan : scenario_.tenants) {
+    if (plan.tokens_per_s_reserved > 0 || plan.cache_reserved > 0) return;
+    output_max = std::max(output_max, plan.output_max);
+  }
   const std::int64_t prompts = std::min(std::int64_t{limits.blocks} * limits.block_tokens,
                                         std::int64_t{limits.sequences_max} * limits.tokens_max());
   const double constant = static_cast<double>(limits.step_tokens_max + prompts) +
