@@ -6,7 +6,9 @@
 //   a class   by deadline; who has none is due kPatience_s after arriving
 //
 // A class is served out of its own tenant's share: no priority buys another tenant's service. Whoever comes back after
-// having wanted nothing starts where the others are; time in which nobody asked is not saved up.
+// having wanted nothing, or less than its share, starts behind the others by what it did not take, but not by more than
+// kSavedTokens: so whoever asks for little is served at once beside one that floods, and nobody saves up for ever.
+// Source: borrowed virtual time, Duda and Cheriton, SOSP 1999.
 #pragma once
 
 #include <algorithm>
@@ -23,6 +25,8 @@ inline constexpr double kPrefillCost = 1.0, kDecodeCost = 2.0;
 inline constexpr std::array<double, kClasses> kClassWeight = {16.0, 4.0, 1.0};
 // A class's turn comes when it is behind by what so many tokens cost it: of classes that were idle the high one goes first.
 inline constexpr double kTurnTokens = 256.0;
+// Service at full weight that a tenant can be behind when it comes back, in prefilled tokens.
+inline constexpr double kSavedTokens = 8192.0;
 // Reserved service that was not asked for is kept for so long.
 inline constexpr double kCredit_s = 1.0;
 
@@ -57,6 +61,11 @@ class FairOrder {
     last_ = owner.virtual_time;
     *std::find(wanting_.begin(), wanting_.end(), sequence.tenant) = wanting_.back();
     wanting_.pop_back();
+  }
+
+  // In this plan nobody is taken up any more.
+  void close() noexcept {
+    for (const std::uint32_t number : wanting_) tenants_[number].close();
   }
 
   // When it is the turn of one of a tenant's classes, in virtual time.
@@ -130,11 +139,11 @@ class FairOrder {
   }
 
  private:
-  // A tenant that wanted nothing begins where those are that do; if there is none, where the last of them left.
+  // A tenant that wanted nothing begins little behind those that do; if there is none, behind where the last of them left.
   void want(std::uint32_t number, Tenant& owner) {
     double start = wanting_.empty() ? last_ : tenants_[wanting_.front()].virtual_time;
     for (const std::uint32_t other : wanting_) start = std::min(start, tenants_[other].virtual_time);
-    owner.virtual_time = std::max(owner.virtual_time, start);
+    owner.virtual_time = std::max(owner.virtual_time, start - kSavedTokens / owner.terms.weight);
     owner.open();
     wanting_.push_back(number);
     if (owner.present) return;

@@ -165,15 +165,17 @@ inline Sequence* Scheduler::gives_place_to(const Sequence& sequence) noexcept {
       if (other.virtual_time > own.virtual_time && beyond > furthest) above = &other, furthest = beyond;
     }
   }
-  const auto may_lose_it = [&](const Sequence& one) {
-    if (one.state != State::kDecoding || one.size() - one.taken_up_size < limits_.block_tokens) return false;
-    if (above) return &order_.tenant(one) == above;
-    return &order_.tenant(one) == &own && one.priority > sequence.priority &&
-           FairOrder::turn(own, own.flow(one)) > FairOrder::turn(own, own.flow(sequence));
+  const auto is_lower = [&](Priority priority) {
+    const Flow& flow = own.flows[static_cast<std::size_t>(priority)];
+    return priority > sequence.priority && flow.running > 0 &&
+           FairOrder::turn(own, flow) > FairOrder::turn(own, own.flow(sequence));
   };
+  if (!above && !is_lower(Priority::kStandard) && !is_lower(Priority::kBatch)) return nullptr;
   Sequence* first = nullptr;
   for (Sequence* one : decoding_) {
-    if (may_lose_it(*one) && (!first || yields_before(*one, *first))) first = one;
+    if (&order_.tenant(*one) != (above ? above : &own) || (!above && !is_lower(one->priority))) continue;
+    if (one->size() - one->taken_up_size < limits_.block_tokens) continue;
+    if (!first || yields_before(*one, *first)) first = one;
   }
   return first;
 }
