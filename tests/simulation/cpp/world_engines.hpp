@@ -166,8 +166,8 @@ inline void World::check_caps(const StepPlan& plan, const Step& step) {
 }
 
 // While a tenant waits, nobody gets more than it does, for their weights, but by a constant: what has its blocks already
-// may be prefilled and run to its end, and a step is not cut (the bound of the virtual token counter, Sheng et al. 2024; so
-// no wait is without bound). It is not promised to who is capped, nor where somebody has reservations: they come first.
+// may be prefilled and run to its end, a step is not cut, and who comes back has something saved (the bound of the virtual
+// token counter, Sheng et al. 2024; so no wait is without bound). It is not promised to who is capped, nor where somebody has reservations: they come first.
 inline void World::check_fairness(Replica& replica) {
   const Limits& limits = scenario_.engine.limits;
   std::int32_t output_max = 0;
@@ -191,7 +191,7 @@ inline void World::check_fairness(Replica& replica) {
     for (std::uint32_t other = 0; other < replica.waiting.size(); ++other) {
       const double others_weight = scenario_.tenants[other].weight;
       const double others = (replica.served[other] - waiting.served_before[other]) / others_weight;
-      const double bound = constant / weight + constant / others_weight;
+      const double bound = constant / weight + (constant + kSavedTokens) / others_weight;
       must(others - own <= bound, "a tenant was left behind", number, static_cast<std::int64_t>(others - own));
     }
   }
