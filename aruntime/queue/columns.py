@@ -121,6 +121,7 @@ class TenantColumn(IntEnum):
     RUNNING = 4
     BLOCKS = 5
     SERVED = 6  # tokens computed for it since the start
+    LEAD = 7  # tokens that it may have prefilled now before anybody else
 
 
 def tenant_column(tenant: int, column: TenantColumn) -> int:

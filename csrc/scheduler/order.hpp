@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "scheduler/tenants.hpp"
@@ -66,6 +68,13 @@ class FairOrder {
   // In this plan nobody is taken up any more.
   void close() noexcept {
     for (const std::uint32_t number : wanting_) tenants_[number].close();
+  }
+
+  // What a tenant could have when the last plan began before anybody else who wanted something, in prefilled tokens.
+  double lead_tokens(std::uint32_t number) const noexcept {
+    const Tenant& owner = tenants_[number];
+    const double others = number == least_ ? second_time_ : least_time_;
+    return std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, kSavedTokens);
   }
 
   // When it is the turn of one of a tenant's classes, in virtual time.
@@ -124,6 +133,16 @@ class FairOrder {
       owner.open();
       present_weight_ += owner.terms.weight;
     }
+    least_time_ = second_time_ = std::numeric_limits<double>::infinity();
+    for (const std::uint32_t number : wanting_) {
+      const double time = tenants_[number].virtual_time;
+      if (time < least_time_) {
+        second_time_ = std::exchange(least_time_, time);
+        least_ = number;
+      } else {
+        second_time_ = std::min(second_time_, time);
+      }
+    }
     for (const std::uint32_t number : reserving_) {
       Tenant& owner = tenants_[number];
       const double rate = owner.terms.tokens_per_s_reserved;
@@ -178,6 +197,9 @@ class FairOrder {
   std::array<Tenant, kTenantsMax> tenants_;
   std::vector<std::uint32_t> present_, wanting_, reserving_;
   double present_weight_ = 0.0;
+  // Of those that wanted something when the last plan began: who was furthest behind, and the time of the next.
+  std::uint32_t least_ = kTenantsMax;
+  double least_time_ = std::numeric_limits<double>::infinity(), second_time_ = least_time_;
   double last_ = 0.0;  // virtual time of the tenant that was the last to want nothing more
   double now_s_ = 0.0;
 };
