@@ -3,7 +3,7 @@ from aruntime.queue.table import Table
 class Verdict:
     refusal: int
     retry_after_s: float
-    wait_s: float
+    queue_s: float
     first_s: float
     in_flight: int
     tenant_in_flight: int
@@ -21,6 +21,7 @@ class Gate:
         sequences: int,
         prompt_tokens: int,
         left_s: float,
+        spent_s: float,
         shared: bool,
     ) -> Verdict: ...
     def could_hold(self, priority: int, sequences: int, shared: bool) -> bool: ...
@@ -28,4 +29,4 @@ class Gate:
     def begin(self, tenant: int, prompt_tokens: int, forecast_s: float, actual_s: float) -> None: ...
     def leave(self, tenant: int, prompt_tokens: int, begun: bool) -> None: ...
     @property
-    def ratio(self) -> float: ...
+    def ratio(self) -> tuple[float, float]: ...

@@ -29,7 +29,7 @@ cdef class Verdict:
     """`refusal` is a Refusal, 0 to let in; seconds; counts of sequences and prompt tokens, of all and of the tenant."""
 
     cdef readonly int refusal
-    cdef readonly double retry_after_s, wait_s, first_s
+    cdef readonly double retry_after_s, queue_s, first_s
     cdef readonly int64_t in_flight, tenant_in_flight, queued_tokens
 
 
@@ -52,10 +52,10 @@ cdef class Gate:
         self._bounds.ttft_s = ttft_s
 
     def judge(self, uint32_t tenant, double weight, uint32_t priority, int64_t sequences, int64_t prompt_tokens,
-              double left_s, bint shared):
-        """The verdict on a request of `sequences`, with `prompt_tokens` over all of them, `left_s` before its deadline.
+              double left_s, double spent_s, bint shared):
+        """The verdict on a request of `sequences`, with `prompt_tokens` over all of them.
 
-        `shared`: more tenants than one are known.
+        It came `spent_s` ago and has `left_s` before its deadline. `shared`: more tenants than one are known.
         """
         cdef SharedTable* table = self._table.at(0, 0)
         cdef Standing now
@@ -78,11 +78,12 @@ cdef class Gate:
         request.priority = <Priority> priority
         request.weight = weight
         request.left_s = left_s
+        request.spent_s = spent_s
         cdef CppVerdict found = judge(self._bounds, now, pace, self._calibration.ratio(), request)
         cdef Verdict verdict = Verdict.__new__(Verdict)
         verdict.refusal = <int> found.refusal
         verdict.retry_after_s = found.retry_after_s
-        verdict.wait_s = found.forecast.wait_s
+        verdict.queue_s = found.queue_s
         verdict.first_s = found.forecast.first_s
         verdict.in_flight = now.all.in_flight
         verdict.tenant_in_flight = now.tenant.in_flight
@@ -117,8 +118,8 @@ cdef class Gate:
 
     @property
     def ratio(self):
-        """What of a forecast is certain, as the first tokens have taught."""
-        return self._calibration.ratio()
+        """(certain, enough): what a forecast is to be multiplied by, as the first tokens have taught."""
+        return self._calibration.ratio().certain, self._calibration.ratio().enough
 
     cdef _add(self, uint32_t column, uint32_t tenant_column, int64_t delta):
         cdef SharedTable* table = self._table.at(0, 0)

@@ -89,7 +89,7 @@ class Route:
             raise InvalidRequest(f"{ask.choices} sequences in one request are more than this model takes", param="n")
         check_size(ask, self.limits, self._cells_max)
 
-    def judge(self, ask: Ask, left_s: float, shared: bool) -> Verdict:
+    def judge(self, ask: Ask, now_s: float, shared: bool) -> Verdict:
         """Whether the replica has room for `ask` in time. `shared`: more tenants than one are known."""
         return self.gate.judge(
             ask.tenant.index,
@@ -97,7 +97,8 @@ class Route:
             ask.priority,
             ask.choices,
             ask.n * ask.prompt_tokens,
-            left_s,
+            ask.deadline_s - now_s,
+            now_s - ask.arrived_s,
             shared,
         )
 

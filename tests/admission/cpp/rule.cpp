@@ -173,6 +173,35 @@ static void a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_i
   EXPECT(ask(bounds, now, of(Priority::kInteractive), pace) == Refusal::kNone);
 }
 
+static void the_queue_leaves_room_for_the_prompt_but_not_for_more_than_half_the_objective() {
+  const Bounds bounds{.sequences_max = 9, .waiting_max = 90, .ttft_s = 2};
+  const Pace pace{0, 1000, 0};
+  Standing now;
+  now.all = now.tenant = {1, 1, 1500};
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 499), pace) == Refusal::kNone);
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 501), pace) == Refusal::kSlow);
+  now.all.queued_tokens = now.tenant.queued_tokens = 999;
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 60000), pace) == Refusal::kNone);
+  Request late = of(Priority::kInteractive);
+  late.spent_s = 9;  // before the door
+  EXPECT(ask(bounds, now, late, pace) == Refusal::kNone);
+  now.all.queued_tokens = now.tenant.queued_tokens = 1001;
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 60000), pace) == Refusal::kSlow);
+  EXPECT(ask(bounds, now, late, pace) == Refusal::kSlow);
+}
+
+static void a_queue_that_takes_longer_than_forecast_is_let_grow_less() {
+  const Bounds bounds{.sequences_max = 9, .waiting_max = 90, .ttft_s = 2};
+  Standing now;
+  now.all = now.tenant = {1, 1, 1200};
+  const auto found = [&](double enough) {
+    return judge(bounds, now, {0, 1000, 0}, {0.5, enough}, of(Priority::kInteractive));
+  };
+  EXPECT(found(1).refusal == Refusal::kNone);
+  EXPECT(found(2).refusal == Refusal::kSlow);
+  EXPECT(std::abs(found(3).retry_after_s - (1.2 * 3 + 0.01 * 3 - 2)) < 1e-9);
+}
+
 // At the pace that was measured, what was refused is let in after the time that it was told, and not long before.
 static void come_again_is_honest() {
   std::mt19937 random(3);
@@ -205,22 +234,24 @@ static void come_again_is_honest() {
   EXPECT(told > 1000);
 }
 
-static void nine_of_ten_first_tokens_come_after_the_calibrated_forecast() {
-  for (const double bias : {0.2, 1.0, 1.5}) {
+static void nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_twenty_before_what_is_enough() {
+  for (const double bias : {0.2, 1.0, 1.5, 3.0}) {
     std::mt19937 random(4);
     std::lognormal_distribution<double> noise(std::log(bias), 0.5);
     Calibration calibration;
-    int early = 0;
+    int early = 0, late = 0;
     for (int i = 0; i < 20000; ++i) {
       const double actual_s = 2.0 * noise(random);
-      if (i >= 2000) early += actual_s < 2.0 * calibration.ratio();
+      const Ratio ratio = calibration.ratio();
+      if (i >= 2000) early += actual_s < 2.0 * ratio.certain, late += actual_s > 2.0 * ratio.enough;
       calibration.note(2.0, actual_s);
     }
     EXPECT(early > 18000 * 0.08 && early < 18000 * 0.12);
+    EXPECT(late > 18000 * 0.04 && late < 18000 * 0.06);
   }
   Calibration calibration;
   calibration.note(0, 1), calibration.note(1, -1), calibration.note(NAN, NAN);
-  EXPECT(calibration.ratio() > 0.4 && calibration.ratio() < 0.6);
+  EXPECT(calibration.ratio().certain > 0.4 && calibration.ratio().certain < 0.6 && calibration.ratio().enough == 1);
 }
 
 int main() {
@@ -237,6 +268,8 @@ int main() {
   an_unknown_pace_forecasts_nothing_and_lets_in();
   a_deadline_that_is_out_of_reach_is_known_at_the_door();
   a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_is_served();
+  the_queue_leaves_room_for_the_prompt_but_not_for_more_than_half_the_objective();
+  a_queue_that_takes_longer_than_forecast_is_let_grow_less();
   come_again_is_honest();
-  nine_of_ten_first_tokens_come_after_the_calibrated_forecast();
+  nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_twenty_before_what_is_enough();
 }
