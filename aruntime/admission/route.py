@@ -27,11 +27,15 @@ class _Sequence:
 
     ticket: Ticket
     choice: int
-    tenant: int
-    prompt_tokens: int
+    ask: Ask
     forecast_s: float
     admitted_s: float
     begun: bool = False  # its first token has come
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """What the gate counts it by."""
+        return self.ask.tenant.index, self.ask.priority, len(self.ask.prompts[self.choice // self.ask.n])
 
 
 class _Sequences:
@@ -108,7 +112,6 @@ class Route:
             raise Overloaded("too many requests are in flight", retry_after_s=1.0)
         slots = [self._free.pop() for _ in range(ask.choices)]
         ticket = Ticket(ask.choices, _Sequences(self, self._channel, slots), charge.settle)
-        tenant = ask.tenant.index
         for choice, slot in enumerate(slots):
             self._generation[slot] += 1
             if not self._try_submit(ask, choice, slot, seed):
@@ -116,9 +119,8 @@ class Route:
                 error = Overloaded("the replica's submit ring is full", retry_after_s=1.0)
                 ticket.fail(error)
                 raise error
-            prompt_tokens = len(ask.prompts[choice // ask.n])
-            self._holder[slot] = _Sequence(ticket, choice, tenant, prompt_tokens, verdict.first_s, now_s)
-            self.gate.enter(tenant, prompt_tokens)
+            holder = self._holder[slot] = _Sequence(ticket, choice, ask, verdict.first_s, now_s)
+            self.gate.enter(*holder.counts)
         return ticket
 
     def pump(self, now_s: float) -> None:
@@ -130,7 +132,7 @@ class Route:
                 continue
             if index == 0 and token >= 0 and not holder.begun:
                 holder.begun = True
-                self.gate.begin(holder.tenant, holder.prompt_tokens, holder.forecast_s, now_s - holder.admitted_s)
+                self.gate.begin(*holder.counts, holder.forecast_s, now_s - holder.admitted_s)
             if finish:
                 self._release(slot, holder)
             holder.ticket.feed(holder.choice, token, FinishReason(finish) if finish else _NONE, cached_tokens)
@@ -201,7 +203,7 @@ class Route:
         self._holder[slot] = None
         self._free.append(slot)
         self._owed.pop(slot, None)
-        self.gate.leave(holder.tenant, holder.prompt_tokens, holder.begun)
+        self.gate.leave(*holder.counts, holder.begun)
 
 
 # FrontEndChannel's try_cancel, try_pause or try_resume: False when the ring has no room.

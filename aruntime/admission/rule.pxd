@@ -28,6 +28,9 @@ cdef extern from "admission/forecast.hpp" namespace "aruntime::admission" nogil:
     cppclass Held:
         int64_t in_flight, queued, queued_tokens
 
+    cppclass Queued:
+        int64_t sequences, tokens
+
     cppclass Forecast:
         double wait_s, first_s
 
@@ -49,6 +52,7 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
 
     cppclass Standing:
         Held all, tenant
+        Queued classes[3]
         double rivals_weight
         cbool shared
         double drain_s

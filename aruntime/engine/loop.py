@@ -14,7 +14,7 @@ from collections.abc import Callable
 from aruntime.base import log
 from aruntime.engine.exchange import Exchange
 from aruntime.engine.runner import Runner, Samples
-from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
+from aruntime.queue.columns import ENGINE_ROW, TENANT_COLUMNS, Column, TenantColumn, tenant_column
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
 from aruntime.wire.control import TenantTerms
@@ -151,4 +151,4 @@ class Loop:
         ):
             self._table.set(ENGINE_ROW, column, value)
         first = tenant_column(0, TenantColumn.WAITING)
-        self._scheduler.publish_tenants(self._table, ENGINE_ROW, first, len(TenantColumn))
+        self._scheduler.publish_tenants(self._table, ENGINE_ROW, first, TENANT_COLUMNS)

@@ -5,6 +5,7 @@ one process's. Labels are names of the repository and of configured tenants: the
 """
 
 from collections.abc import Callable, Iterable
+from itertools import product
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -31,6 +32,7 @@ from aruntime.queue.columns import (
     TenantColumn,
     tenant_column,
 )
+from aruntime.queue.records import Priority
 from aruntime.queue.table import Table
 
 _Read = Callable[[Table], float]
@@ -88,11 +90,13 @@ _HISTOGRAMS = {
 }
 _TENANT_GAUGES = {
     "aruntime_tenant_sequences_in_flight": ("Its sequences admitted and not ended", TenantColumn.IN_FLIGHT),
-    "aruntime_tenant_sequences_queued": ("Its sequences in flight without a token yet", TenantColumn.QUEUED),
-    "aruntime_tenant_queued_tokens": ("Prompt tokens of its queued sequences", TenantColumn.QUEUED_TOKENS),
     "aruntime_tenant_sequences_waiting": ("Its sequences that wait for a first step", TenantColumn.WAITING),
     "aruntime_tenant_sequences_running": ("Its sequences in prefill or decode", TenantColumn.RUNNING),
     "aruntime_tenant_blocks": ("Cache blocks that its sequences use", TenantColumn.BLOCKS),
+}
+_CLASS_GAUGES = {
+    "aruntime_tenant_sequences_queued": ("Its sequences in flight without a token yet", TenantColumn.QUEUED),
+    "aruntime_tenant_queued_tokens": ("Prompt tokens of its queued sequences", TenantColumn.QUEUED_TOKENS),
 }
 _REPLICA = ["model", "version", "replica"]
 
@@ -127,6 +131,12 @@ class ViewCollector(Collector):
             family = GaugeMetricFamily(name, text, labels=[*_REPLICA, "tenant"])
             for labels, table, tenant in cells:
                 family.add_metric(labels, table.sum(tenant_column(tenant, column)))
+            yield family
+        for name, (text, column) in _CLASS_GAUGES.items():
+            family = GaugeMetricFamily(name, text, labels=[*_REPLICA, "tenant", "priority"])
+            for (labels, table, tenant), priority in product(cells, Priority):
+                amount = table.sum(tenant_column(tenant, column, priority))
+                family.add_metric([*labels, priority.name.lower()], amount)
             yield family
         text = "Tokens computed for it, of prompts and outputs"
         served = CounterMetricFamily("aruntime_tenant_served_tokens", text, labels=[*_REPLICA, "tenant"])

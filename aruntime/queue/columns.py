@@ -114,31 +114,34 @@ class TenantColumn(IntEnum):
 
     # Written by each front end.
     IN_FLIGHT = 0  # sequences submitted whose end has not come back
-    QUEUED = 1  # of these: no token has come back yet
-    QUEUED_TOKENS = 2  # and the tokens of their prompts
+    QUEUED = 1  # of these: no token has come back yet; a column for each Priority
+    QUEUED_TOKENS = 4  # and the tokens of their prompts; likewise
     # Written by the engine.
-    WAITING = 3
-    RUNNING = 4
-    BLOCKS = 5
-    SERVED = 6  # tokens computed for it since the start
+    WAITING = 7
+    RUNNING = 8
+    BLOCKS = 9
+    SERVED = 10  # tokens computed for it since the start
 
 
-def tenant_column(tenant: int, column: TenantColumn) -> int:
-    """The column of a replica's table that holds `column` of the tenant with this index."""
-    return _TENANTS + tenant * len(TenantColumn) + column
+TENANT_COLUMNS = TenantColumn.SERVED + 1
+
+
+def tenant_column(tenant: int, column: TenantColumn, priority: int = 0) -> int:
+    """The column of a replica's table that holds `column` of the tenant with this index, of what has classes one's."""
+    return _TENANTS + tenant * TENANT_COLUMNS + column + priority
 
 
 _TENANTS = E2E.first + E2E.columns
-COLUMNS = _TENANTS + TENANTS_MAX * len(TenantColumn)
+COLUMNS = _TENANTS + TENANTS_MAX * TENANT_COLUMNS
 
 
 # What is in flight of a front end, which goes with it. All else that it counts stays true when it is gone.
 PASSING = frozenset(
     [Column.IN_FLIGHT, Column.QUEUED, Column.QUEUED_TOKENS]
     + [
-        tenant_column(tenant, column)
+        tenant_column(tenant, TenantColumn.IN_FLIGHT) + place
         for tenant in range(TENANTS_MAX)
-        for column in (TenantColumn.IN_FLIGHT, TenantColumn.QUEUED, TenantColumn.QUEUED_TOKENS)
+        for place in range(TenantColumn.WAITING)
     ]
 )
 

@@ -4,12 +4,17 @@
 //   place_s   = (its tenant's queued sequences + these) * take_up_s / share            only while every place is taken
 //   first_s   = max(prefill_s, place_s) + a step
 //
-// Nobody waits longer than all that is queued takes together, whatever his share: the server is never idle on purpose.
+// Of its tenant's queue counts whole what is of its class or a higher one. Of a lower class counts what is served of it
+// meanwhile: for 16 tokens of interactive ones, 4 of standard and 1 of batch ones (kClassWeight). Nobody waits longer than
+// all that is queued takes together, whatever his share: the server is never idle on purpose.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+
+#include "queue/records.hpp"
 
 namespace aruntime::admission {
 
@@ -26,6 +31,32 @@ struct Held {
   std::int64_t queued = 0;
   std::int64_t queued_tokens = 0;
 };
+
+// What is queued of one class of a tenant.
+struct Queued {
+  std::int64_t sequences = 0;
+  std::int64_t tokens = 0;
+};
+using Classes = std::array<Queued, kClassWeight.size()>;  // by Priority
+
+// What counts of `tenant`, whose queue is of these `classes`, before a request of `priority` with so much of its own.
+inline Held counted_before(Held tenant, const Classes& classes, Priority priority, std::int64_t sequences,
+                           std::int64_t prompt_tokens) noexcept {
+  const auto own = static_cast<std::size_t>(priority);
+  for (std::size_t lower = own + 1; lower < classes.size(); ++lower) {
+    tenant.queued -= classes[lower].sequences;
+    tenant.queued_tokens -= classes[lower].tokens;
+  }
+  const Held whole = tenant;
+  for (std::size_t lower = own + 1; lower < classes.size(); ++lower) {
+    const auto meanwhile = [&](std::int64_t served, std::int64_t queued) {
+      return std::min(queued, static_cast<std::int64_t>(static_cast<double>(served) * kClassWeight[lower] / kClassWeight[own]));
+    };
+    tenant.queued += meanwhile(whole.queued + sequences, classes[lower].sequences);
+    tenant.queued_tokens += meanwhile(whole.queued_tokens + prompt_tokens, classes[lower].tokens);
+  }
+  return tenant;
+}
 
 struct Forecast {
   double wait_s = 0;   // until its turn comes: what the queue costs it

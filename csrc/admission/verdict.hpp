@@ -41,6 +41,7 @@ struct Bounds {
 // What a replica holds now.
 struct Standing {
   Held all, tenant;
+  Classes classes{};         // of the tenant's queue; what is not said to be of a lower class is of its own
   double rivals_weight = 0;  // of the other tenants that have something queued
   bool shared = false;       // more tenants than this one are known
   double drain_s = 0;        // until all of it has ended; 0 when not known
@@ -112,7 +113,8 @@ inline bool could_hold(const Bounds& bounds, bool shared, const Request& request
 inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, const Ratio& ratio,
                      const Request& request) noexcept {
   Verdict verdict;
-  verdict.forecast = forecast(pace, now.all, now.tenant, request.weight, now.rivals_weight, request.sequences,
+  const Held before = counted_before(now.tenant, now.classes, request.priority, request.sequences, request.prompt_tokens);
+  verdict.forecast = forecast(pace, now.all, before, request.weight, now.rivals_weight, request.sequences,
                               request.prompt_tokens);
   verdict.queue_s = verdict.forecast.wait_s * ratio.enough;
   const auto refuse = [&](Refusal refusal, double seconds) {

@@ -73,6 +73,17 @@ async def test_a_heavier_tenant_waits_for_less(house: House) -> None:
         assert verdict.first_s == pytest.approx(50 / 1000 * (1 + 1 / tenant.weight))
 
 
+async def test_a_tenant_s_own_batch_queue_does_not_shut_out_its_interactive_requests(house: House) -> None:
+    house.pace(prefill_tokens_per_s=1000)
+    house.queue(ONE, 1, 5000, Priority.BATCH)
+    for priority in (Priority.BATCH, Priority.STANDARD):
+        house.queue(ONE, 0, 2000, priority)
+        with pytest.raises(Overloaded, match="the queue takes"):
+            house.admit(tenant=ONE, priority=priority)
+    house.admit(tenant=ONE, priority=Priority.INTERACTIVE)
+    assert house.counts(ONE, Priority.INTERACTIVE) == [1, 1, 3, 1, 1, 3]
+
+
 async def test_a_deadline_out_of_reach_is_refused_at_once_and_one_within_it_is_not(house: House) -> None:
     house.pace(prefill_tokens_per_s=10, step_us=1000)  # 3 tokens: 0.3 s; half of that is certain at first
     with pytest.raises(DeadlineExceeded, match=r"forecast in 0\.301 s"):
@@ -100,7 +111,7 @@ async def test_a_queue_that_took_longer_than_was_forecast_is_let_grow_less(house
     await asyncio.sleep(0.005)
     assert house.route.gate.ratio[1] < 1
     for _ in range(20):
-        house.route.gate.begin(0, 0, 1.0, 3.0)
+        house.route.gate.begin(0, 1, 0, 1.0, 3.0)
     with pytest.raises(Overloaded, match="the objective is 2 s"):
         house.admit()
 
@@ -172,8 +183,16 @@ def test_counts_are_zero_when_all_has_ended_however_it_did(ends: list[str]) -> N
 
 def test_what_is_in_flight_goes_with_its_front_end_and_the_rest_is_kept() -> None:
     assert {Column.IN_FLIGHT, Column.QUEUED, Column.QUEUED_TOKENS} <= PASSING
-    assert tenant_column(255, TenantColumn.QUEUED_TOKENS) in PASSING
-    assert not {Column.ENDED, Column.RESULTS, tenant_column(0, TenantColumn.SERVED)} & PASSING
+    assert tenant_column(255, TenantColumn.QUEUED_TOKENS, Priority.BATCH) in PASSING
+    assert (
+        not {
+            tenant_column(255, TenantColumn.WAITING),
+            Column.ENDED,
+            Column.RESULTS,
+            tenant_column(0, TenantColumn.SERVED),
+        }
+        & PASSING
+    )
 
 
 async def test_more_than_the_share_of_the_cache_could_ever_hold_is_the_request_s_fault(house: House) -> None:

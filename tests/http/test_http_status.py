@@ -13,7 +13,7 @@ from aruntime.admission.ledger import TOKENS
 from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.http.app import build_app
 from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, Priority
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -86,15 +86,17 @@ async def test_metrics_tell_of_the_queue_the_cache_and_the_tenants(house: House)
                           Column.OLDEST_US: int((house.view.now_s - 3) * 1e6)}.items():  # fmt: skip
         house.table.set(ENGINE_ROW, column, value)
     for front_end in (1, 2):
-        house.table.set(front_end, tenant_column(7, TenantColumn.QUEUED), 2)
+        house.table.set(front_end, tenant_column(7, TenantColumn.QUEUED, Priority.BATCH), 2)
     found = await families(house)
     value = {name: family.samples[0].value for name, family in found.items()}
     assert value["aruntime_cache_utilization"] == 0.25
     assert value["aruntime_cache_hit_ratio"] == 0.25
     assert 3 <= value["aruntime_oldest_waiting_seconds"] < 4
     assert found["aruntime_cache_config_info"].samples[0].labels["block_size"] == "16"
-    queued = {sample.labels["tenant"]: sample.value for sample in found["aruntime_tenant_sequences_queued"].samples}
-    assert queued == {"none": 0, "one": 4}
+    queued = [sample for sample in found["aruntime_tenant_sequences_queued"].samples if sample.value]
+    assert [(sample.labels["tenant"], sample.labels["priority"], sample.value) for sample in queued] == [
+        ("one", "batch", 4)
+    ]
     (level,) = found["aruntime_budget_level"].samples
     assert level.labels == {"tenant": "one", "budget": "tokens"}
     assert 0.6 <= level.value < 0.61

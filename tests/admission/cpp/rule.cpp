@@ -101,6 +101,8 @@ static void a_higher_class_is_never_refused_where_a_lower_one_is_let_in() {
     Standing now;
     now.tenant = {below(random, 20), below(random, 20), below(random, 2000)};
     now.all = {now.tenant.in_flight + below(random, 20), now.tenant.queued + below(random, 9), now.tenant.queued_tokens + below(random, 900)};
+    now.classes[1] = {below(random, 1 + now.tenant.queued / 2), below(random, 1 + now.tenant.queued_tokens / 2)};
+    now.classes[2] = {below(random, 1 + now.tenant.queued / 2), below(random, 1 + now.tenant.queued_tokens / 2)};
     now.shared = below(random, 2) == 1;
     now.rivals_weight = static_cast<double>(below(random, 3));
     const Pace pace{0.01, 100.0 * static_cast<double>(below(random, 20)), 0.01 * static_cast<double>(below(random, 5))};
@@ -131,6 +133,19 @@ static void a_forecast_is_the_tenants_share_of_the_pace() {
   // Behind all that is queued, whatever the share.
   EXPECT(std::abs(forecast(pace, all, tenant, 1, 99, 1, 50).first_s - (950 / 1000.0 + 0.02)) < 1e-9);
   EXPECT(std::abs(forecast(pace, all, tenant, 1, 3, 1, 50).wait_s - 0.4) < 1e-9);
+}
+
+static void a_lower_class_of_ones_own_counts_only_for_what_is_served_of_it_meanwhile() {
+  const Held tenant{0, 11, 11400};
+  const Classes classes{{{1, 400}, {2, 1000}, {8, 10000}}};
+  const auto before = [&](Priority priority) { return counted_before(tenant, classes, priority, 3, 1200); };
+  EXPECT(before(Priority::kInteractive).queued_tokens == 400 + 1600 / 4 + 1600 / 16);
+  EXPECT(before(Priority::kInteractive).queued == 1 + 1 + 0);
+  EXPECT(before(Priority::kStandard).queued_tokens == 1400 + 2600 / 4);
+  EXPECT(before(Priority::kBatch).queued_tokens == 11400 && before(Priority::kBatch).queued == 11);
+  const Classes small{{{0, 0}, {1, 5}, {1, 6}}};  // no more than there is
+  EXPECT(counted_before({0, 2, 11}, small, Priority::kInteractive, 1, 1200).queued_tokens == 11);
+  EXPECT(counted_before({0, 2, 11}, {}, Priority::kInteractive, 1, 1200).queued_tokens == 11);
 }
 
 static void places_are_waited_for_only_while_all_are_taken() {
@@ -264,6 +279,7 @@ int main() {
   a_higher_class_is_never_refused_where_a_lower_one_is_let_in();
   a_prompt_is_bounded_by_what_is_queued_and_never_by_itself();
   a_forecast_is_the_tenants_share_of_the_pace();
+  a_lower_class_of_ones_own_counts_only_for_what_is_served_of_it_meanwhile();
   places_are_waited_for_only_while_all_are_taken();
   an_unknown_pace_forecasts_nothing_and_lets_in();
   a_deadline_that_is_out_of_reach_is_known_at_the_door();
