@@ -2,6 +2,7 @@ from aruntime.queue.table import Table
 
 class Verdict:
     refusal: int
+    shared: bool
     retry_after_s: float
     queue_s: float
     first_s: float

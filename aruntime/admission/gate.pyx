@@ -28,9 +28,10 @@ cdef uint32_t CLASSES = len(PythonPriority)
 
 
 cdef class Verdict:
-    """`refusal` is a Refusal, 0 to let in; seconds; counts of sequences and prompt tokens, of all and of the tenant."""
+    """`refusal` is a Refusal, 0 to let in; `shared` as it was told; seconds; counts, of all and of the tenant."""
 
     cdef readonly int refusal
+    cdef readonly bint shared
     cdef readonly double retry_after_s, queue_s, first_s
     cdef readonly int64_t in_flight, tenant_in_flight, queued_tokens
 
@@ -91,6 +92,7 @@ cdef class Gate:
         cdef CppVerdict found = judge(self._bounds, now, pace, self._calibration.ratio(), request)
         cdef Verdict verdict = Verdict.__new__(Verdict)
         verdict.refusal = <int> found.refusal
+        verdict.shared = shared
         verdict.retry_after_s = found.retry_after_s
         verdict.queue_s = found.queue_s
         verdict.first_s = found.forecast.first_s

@@ -28,7 +28,7 @@ class _Sequence:
     ticket: Ticket
     choice: int
     ask: Ask
-    forecast_s: float
+    verdict: Verdict
     admitted_s: float
     begun: bool = False  # its first token has come
 
@@ -119,7 +119,7 @@ class Route:
                 error = Overloaded("the replica's submit ring is full", retry_after_s=1.0)
                 ticket.fail(error)
                 raise error
-            holder = self._holder[slot] = _Sequence(ticket, choice, ask, verdict.first_s, now_s)
+            holder = self._holder[slot] = _Sequence(ticket, choice, ask, verdict, now_s)
             self.gate.enter(*holder.counts)
         return ticket
 
@@ -132,10 +132,14 @@ class Route:
                 continue
             if index == 0 and token >= 0 and not holder.begun:
                 holder.begun = True
-                self.gate.begin(*holder.counts, holder.forecast_s, now_s - holder.admitted_s)
+                self.gate.begin(*holder.counts, holder.verdict.first_s, now_s - holder.admitted_s)
+            end, retry_after_s = _NONE, 1.0
             if finish:
+                end = FinishReason(finish)
                 self._release(slot, holder)
-            holder.ticket.feed(holder.choice, token, FinishReason(finish) if finish else _NONE, cached_tokens)
+                if end is FinishReason.OVERLOADED:  # others took the last place too: when would the door say yes?
+                    retry_after_s = self.judge(holder.ask, now_s, holder.verdict.shared).retry_after_s or retry_after_s
+            holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
         if self._owed:

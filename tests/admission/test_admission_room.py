@@ -126,6 +126,19 @@ async def test_what_passed_before_the_door_counts_but_for_no_more_than_half_the_
     house.admit(arrived_s=time.monotonic() - 5)
 
 
+async def test_a_no_of_the_engine_says_when_the_door_would_say_yes(house: House) -> None:
+    tickets = [house.admit(), house.admit()]
+    house.queue(NOBODY, 2, 0)  # another front end saw the last places too
+    house.queue(NOBODY, 1, 0)
+    house.pace(take_up_us=9_000_000)
+    for ticket, at, retry_after_s in zip(tickets, house.engine.submitted, (9, 1), strict=True):
+        house.engine.say(*at, -1, FinishReason.OVERLOADED)
+        with pytest.raises(Overloaded, match="the engine's queue is full") as refused:
+            await rest(ticket)
+        assert refused.value.retry_after_s == retry_after_s
+        house.pace(take_up_us=0)  # and then there is room
+
+
 async def test_what_the_queue_holds_is_counted_until_the_first_token_and_flight_until_the_end(house: House) -> None:
     house.admit(n=2, tenant=ONE)
     first, second = house.engine.submitted
