@@ -73,7 +73,7 @@ class Ticket:
     def feed(
         self, choice: int, token: int, finish: FinishReason, cached_tokens: int, retry_after_s: float = 1.0
     ) -> None:
-        """Take one record of `choice`: a token (or -1), and its end. `retry_after_s`: of an end by the server's state."""
+        """Take one record of `choice`: a token (or -1), and its end, after which a 503 says `retry_after_s`."""
         if choice not in self._open:
             return
         if finish and finish not in _ANSWERS:  # an end by an error comes without a token

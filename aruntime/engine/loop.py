@@ -148,6 +148,7 @@ class Loop:
             (Column.TAKE_UP_US, int(stats.take_up_s * 1e6)),
             (Column.WAITING_WEIGHT, int(stats.waiting_weight * 1e3)),
             (Column.DRAIN_US, int(stats.drain_s * 1e6)),
+            (Column.PAUSED, stats.paused),
         ):
             self._table.set(ENGINE_ROW, column, value)
         first = tenant_column(0, TenantColumn.WAITING)

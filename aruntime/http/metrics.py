@@ -57,6 +57,7 @@ def _blocks_used(table: Table) -> float:
 _GAUGES: dict[str, tuple[str, _Read]] = {
     "aruntime_sequences_waiting": ("Sequences that wait for a first step", _engine(Column.WAITING)),
     "aruntime_sequences_running": ("Sequences in prefill or decode", _engine(Column.RUNNING)),
+    "aruntime_sequences_paused": ("Sequences whose client reads too slowly", _engine(Column.PAUSED)),
     "aruntime_waiting_tokens": ("Tokens of the waiting sequences", _engine(Column.WAITING_TOKENS)),
     "aruntime_sequences_in_flight": ("Sequences admitted and not ended", _front_ends(Column.IN_FLIGHT)),
     "aruntime_sequences_queued": ("Sequences in flight without a token yet", _front_ends(Column.QUEUED)),
@@ -112,7 +113,9 @@ class ViewCollector(Collector):
         yield from _by_replica(routes)
         yield self._oldest(routes)
         yield _cache_config(routes)
+        yield self._refusals()
         yield from self._by_tenant(routes)
+        yield from self._shares(routes)
         yield from self._budgets()
 
     def _oldest(self, routes: list[tuple[list[str], Route]]) -> Metric:
@@ -122,6 +125,23 @@ class ViewCollector(Collector):
             arrived_us = route.table.get(ENGINE_ROW, Column.OLDEST_US)
             family.add_metric(labels, max(0.0, self._view.now_s - arrived_us / 1e6) if arrived_us else 0.0)
         return family
+
+    def _refusals(self) -> Metric:
+        text = "Requests refused before their model was known, by how"
+        family = CounterMetricFamily("aruntime_refusals", text, labels=["code"])
+        for code in RESULT_CODES:
+            family.add_metric([code], self._view.door.ledger.refusals(code))
+        return family
+
+    def _shares(self, routes: list[tuple[list[str], Route]]) -> Iterable[Metric]:
+        labels = [*_REPLICA, "tenant"]
+        most = GaugeMetricFamily("aruntime_tenant_blocks_max", "The most cache blocks that it may hold", labels=labels)
+        reserved = GaugeMetricFamily("aruntime_tenant_blocks_reserved", "Cache blocks guaranteed to it", labels=labels)
+        for (replica, route), tenant in product(routes, self._view.tenants):
+            most.add_metric([*replica, tenant.name], route.limits.blocks_max(tenant))
+            reserved.add_metric([*replica, tenant.name], int(route.limits.blocks * tenant.cache_reserved))
+        yield most
+        yield reserved
 
     def _by_tenant(self, routes: list[tuple[list[str], Route]]) -> Iterable[Metric]:
         cells = [

@@ -4,7 +4,7 @@ A replica's table is what its engine and the front ends in front of it tell each
 front end f's; readers sum the rows of the front ends. A dead front end's row is zeroed by the supervisor.
 
 The ledger holds the budgets of tenants over all models. Row 0 holds the buckets, which every front end spends from; row
-f counts what front end f has in flight.
+f counts what front end f has in flight, and the requests that ended before anybody knew their model.
 """
 
 from bisect import bisect_left
@@ -43,14 +43,15 @@ class Column(IntEnum):
     TAKE_UP_US = 17  # between two sequences taken up while every place is taken; 0 while there are places
     WAITING_WEIGHT = 18  # thousandths: the weights of the tenants that have something to prefill
     DRAIN_US = 19  # until all that waits and runs has ended, if nothing more came
+    PAUSED = 20  # sequences whose client reads too slowly
     # Written by each front end.
-    IN_FLIGHT = 20  # sequences submitted whose end has not come back
-    ENDED = 21  # sequences whose end has come back
-    STALE = 22  # output records of a request that no longer has its slot
-    QUEUED = 23  # of those in flight: no token has come back yet
-    QUEUED_TOKENS = 24  # and the tokens of their prompts
+    IN_FLIGHT = 21  # sequences submitted whose end has not come back
+    ENDED = 22  # sequences whose end has come back
+    STALE = 23  # output records of a request that no longer has its slot
+    QUEUED = 24  # of those in flight: no token has come back yet
+    QUEUED_TOKENS = 25  # and the tokens of their prompts
     # Below: results by code, then the histograms, as the front ends saw them.
-    RESULTS = 25
+    RESULTS = 26
 
 
 # How a request ended, as a front end counts it: an answer, a client that left, or an error's code.
@@ -62,10 +63,17 @@ RESULT_CODES = (
     "draining",
     "invalid_api_key",
     "invalid_request_error",
+    "method_not_allowed",
     "model_error",
+    "model_not_found",
+    "model_not_ready",
+    "not_found",
     "overloaded",
     "permission_denied",
     "rate_limit_exceeded",
+    "request_timeout",
+    "request_too_large",
+    "unsupported_media_type",
 )
 
 
@@ -159,6 +167,7 @@ def ledger_column(tenant: int, column: LedgerColumn) -> int:
     return tenant * len(LedgerColumn) + column
 
 
-BUCKETS_ROW = 0
+BUCKETS_ROW = 0  # and what front ends that are gone have counted
 LEDGER_ROWS = FRONT_ENDS_MAX + 1
-LEDGER_COLUMNS = TENANTS_MAX * len(LedgerColumn)
+REFUSALS = TENANTS_MAX * len(LedgerColumn)  # by code, in the order of RESULT_CODES
+LEDGER_COLUMNS = REFUSALS + len(RESULT_CODES)

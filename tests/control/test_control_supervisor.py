@@ -516,6 +516,16 @@ async def test_a_front_end_without_its_supervisor_knows_the_keys_it_knew(
     assert not knows(agent, "umbrella")
 
 
+async def test_what_a_front_end_has_refused_stays_counted_when_it_is_gone(house: House) -> None:
+    agent, other = await house.front_end(), await house.front_end()
+    for _ in range(3):
+        agent.view.door.ledger.refused("invalid_api_key")
+    agent.view.door.ledger.try_hold(5, 2)
+    house.depart(agent)
+    await until(lambda: other.view.door.ledger.held(5) == 0)
+    assert other.view.door.ledger.refusals("invalid_api_key") == 3
+
+
 async def test_who_may_call_a_model_is_known_to_front_ends(root: Path, build: Build) -> None:
     (root / "demo" / "model.toml").write_text('callers = ["acme"]\n')
     agent = await build(root).front_end()
