@@ -14,6 +14,7 @@ class Gate:
     def __init__(
         self, table: Table, row: int, *, sequences_max: int, waiting_max: int, waiting_tokens_max: int, ttft_s: float
     ) -> None: ...
+    def set_bounds(self, waiting_max: int, waiting_tokens_max: int, ttft_s: float) -> None: ...
     def judge(
         self,
         tenant: int,

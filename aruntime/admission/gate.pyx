@@ -50,6 +50,10 @@ cdef class Gate:
         self._table = table
         self._row = row
         self._bounds.sequences_max = sequences_max
+        self.set_bounds(waiting_max, waiting_tokens_max, ttft_s)
+
+    def set_bounds(self, int64_t waiting_max, int64_t waiting_tokens_max, double ttft_s):
+        """Set what the replica takes, from the next request on."""
         self._bounds.waiting_max = waiting_max
         self._bounds.waiting_tokens_max = waiting_tokens_max
         self._bounds.ttft_s = ttft_s

@@ -5,7 +5,7 @@ generation grows with each use, so a late word can never name the request that h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.budgets import Charge
@@ -75,9 +75,10 @@ class Route:
             ttft_s=limits.ttft_s,
         )
         self._channel = channel
-        self._free = list(range(limits.in_flight_max - 1, -1, -1))
-        self._generation = [0] * limits.in_flight_max
-        self._holder: list[_Sequence | None] = [None] * limits.in_flight_max
+        self._free: list[int] = []
+        self._generation: list[int] = []
+        self._holder: list[_Sequence | None] = []
+        self._add_slots()
         self._cells_max = channel.submit_cells_free  # the whole ring: nothing was sent yet
         self._owed: dict[int, _Tell] = {}  # by slot: what the engine could not be told yet, the submit ring being full
         self.on_owed: Callable[[], None] = lambda: None  # called when a word has to wait for room in the ring
@@ -86,6 +87,14 @@ class Route:
     def in_flight_here(self) -> int:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
+
+    def set_bounds(self, waiting_max: int, waiting_tokens_max: int, ttft_s: float) -> None:
+        """Set what the replica takes, from the next request on. What is in flight beyond it goes on."""
+        self.limits = replace(
+            self.limits, waiting_max=waiting_max, waiting_tokens_max=waiting_tokens_max, ttft_s=ttft_s
+        )
+        self.gate.set_bounds(waiting_max, waiting_tokens_max, ttft_s)
+        self._add_slots()
 
     def check_size(self, ask: Ask, shared: bool) -> None:
         """InvalidRequest when the replica could not take `ask` even if it had nothing else to do."""
@@ -170,6 +179,13 @@ class Route:
         self._try_tell(slot, tell)
         if self._owed:
             self.on_owed()
+
+    def _add_slots(self) -> None:
+        """Slots for all that may be in flight; there are never fewer than there were."""
+        first, more = len(self._holder), max(0, self.limits.in_flight_max - len(self._holder))
+        self._free[:0] = range(first + more - 1, first - 1, -1)
+        self._generation += [0] * more
+        self._holder += [None] * more
 
     def _try_tell(self, slot: int, tell: "_Tell") -> None:
         if tell(slot, self._generation[slot]):

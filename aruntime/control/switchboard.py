@@ -132,6 +132,11 @@ class Switchboard:
             replica.send(self._tenants.terms)
         self._introduce(self.front_ends.values())
 
+    def rebound(self, replica: Replica) -> None:
+        """A replica has other bounds or callers: the front ends are told."""
+        for front_end in self.front_ends.values():
+            front_end.line.send(_state(replica))
+
     def drain(self, deadline_s: float) -> None:
         """Tell every front end to take nothing new and finish what runs."""
         for front_end in self.front_ends.values():
@@ -183,9 +188,6 @@ class Switchboard:
                 blocks=engine.loaded.blocks,
                 block_tokens=order.block_tokens,
                 sequences_max=order.sequences_max,
-                waiting_max=order.waiting_max,
-                waiting_tokens_max=order.waiting_tokens_max,
-                ttft_s=order.ttft_s,
             )
             front_end.line.send(message, (channel, engine.bell, engine.table_fd))
         finally:
@@ -208,6 +210,7 @@ def _state(replica: Replica) -> ReplicaState:
         life=replica.life,
         reason=replica.reason,
         callers=replica.callers,
+        bounds=replica.order.bounds if replica.order is not None else None,
     )
 
 

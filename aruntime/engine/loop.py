@@ -17,7 +17,7 @@ from aruntime.engine.runner import Runner, Samples
 from aruntime.queue.columns import ENGINE_ROW, TENANT_COLUMNS, Column, TenantColumn, tenant_column
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
-from aruntime.wire.control import TenantTerms
+from aruntime.wire.control import Bounds, TenantTerms
 
 HEARTBEAT_S = 0.25
 # A model that breaks this many steps in a row is not going to recover in this process.
@@ -77,6 +77,10 @@ class Loop:
             tokens_per_s_reserved=terms.tokens_per_s_reserved,
             prefix_group=terms.prefix_group,
         )
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Set how many may wait and how long a step may take, for the next submit and plan on."""
+        self._scheduler.set_bounds(waiting_max=bounds.waiting_max, itl_s=bounds.itl_s)
 
     def drain(self) -> None:
         """Take no new work; what waits or runs goes on."""
