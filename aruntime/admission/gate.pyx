@@ -32,7 +32,7 @@ cdef class Verdict:
 
     cdef readonly int refusal
     cdef readonly bint shared
-    cdef readonly double retry_after_s, queue_s, first_s
+    cdef readonly double retry_after_s, wait_s, first_s, queue_s
     cdef readonly int64_t in_flight, tenant_in_flight, queued_tokens
 
 
@@ -99,6 +99,7 @@ cdef class Gate:
         verdict.shared = shared
         verdict.retry_after_s = found.retry_after_s
         verdict.queue_s = found.queue_s
+        verdict.wait_s = found.forecast.wait_s
         verdict.first_s = found.forecast.first_s
         verdict.in_flight = now.all.in_flight
         verdict.tenant_in_flight = now.tenant.in_flight
@@ -117,10 +118,11 @@ cdef class Gate:
         self._add(IN_FLIGHT, own_columns(tenant), 1)
         self._queue(tenant, priority, 1, prompt_tokens)
 
-    def begin(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens, double forecast_s, double actual_s):
-        """Its first token has come, `actual_s` after it was let in; `forecast_s` was what the verdict said."""
+    def begin(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens, Verdict verdict not None,
+              double actual_s):
+        """Its first token has come, `actual_s` after it was let in by `verdict`."""
         self._queue(tenant, priority, -1, -prompt_tokens)
-        self._calibration.note(forecast_s, actual_s)
+        self._calibration.note(verdict.first_s, actual_s, verdict.wait_s)
 
     def leave(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens, bint begun):
         """Its end has come back."""

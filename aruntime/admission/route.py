@@ -141,7 +141,7 @@ class Route:
                 continue
             if index == 0 and token >= 0 and not holder.begun:
                 holder.begun = True
-                self.gate.begin(*holder.counts, holder.verdict.first_s, now_s - holder.admitted_s)
+                self.gate.begin(*holder.counts, holder.verdict, now_s - holder.admitted_s)
             end, retry_after_s = _NONE, 1.0
             if finish:
                 end = FinishReason(finish)

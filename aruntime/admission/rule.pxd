@@ -39,7 +39,7 @@ cdef extern from "admission/forecast.hpp" namespace "aruntime::admission" nogil:
 
     cppclass Calibration:
         Ratio ratio()
-        void note(double forecast_s, double actual_s)
+        void note(double first_s, double actual_s, double wait_s)
 
 
 cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:

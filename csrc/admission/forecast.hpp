@@ -13,6 +13,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "queue/records.hpp"
 
@@ -114,18 +115,20 @@ struct Ratio {
 // How far forecasts are to be trusted, as the first tokens have taught. `certain` is what nine of ten exceeded, so a
 // deadline before it is out of reach and few are refused who would have made it. `enough` is what nineteen of twenty stayed
 // below, so these meet an objective that is kept by it. What teaches is all that a front end can see: from the door to the
-// first token, the queue and the prompt in one; what passed before the door it knows.
+// first token, the queue and the prompt in one; what passed before the door it knows. Of queues teach only those for whom
+// the queue was the larger part: at rest most of a short forecast is what no queue makes longer.
 class Calibration {
  public:
   Ratio ratio() const noexcept { return {certain_.ratio(), enough_.ratio()}; }
 
-  // The first token came after `actual_s`.
-  void note(double first_s, double actual_s) noexcept {
+  // The first token came after `actual_s`; `first_s` was forecast, `wait_s` of it in the queue.
+  void note(double first_s, double actual_s, double wait_s = kAll) noexcept {
     certain_.note(first_s, actual_s);
-    enough_.note(first_s, actual_s);
+    if (wait_s > first_s / 2) enough_.note(first_s, actual_s);
   }
 
  private:
+  static constexpr double kAll = std::numeric_limits<double>::infinity();
   Quantile certain_{0.1, 0.5};  // half the forecast, until we know better
   Quantile enough_{0.95, 1.0};
 };

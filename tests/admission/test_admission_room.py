@@ -106,12 +106,12 @@ async def test_a_queue_that_took_longer_than_was_forecast_is_let_grow_less(house
     house.pace(prefill_tokens_per_s=1000)
     house.queue(NOBODY, 1, 1200)
     house.admit()
-    await asyncio.sleep(0.02)  # of a queue that was forecast to take longer: early
-    house.engine.say(*house.engine.submitted[-1], 1, FinishReason.LENGTH)
+    house.engine.say(*house.engine.submitted[-1], 1, FinishReason.LENGTH)  # long before
     await asyncio.sleep(0.005)
     assert house.route.gate.ratio[1] < 1
+    verdict = house.route.judge(house.ask(), time.monotonic(), False)
     for _ in range(20):
-        house.route.gate.begin(0, 1, 0, 1.0, 3.0)
+        house.route.gate.begin(0, 1, 0, verdict, 3.0)
     with pytest.raises(Overloaded, match="the objective is 2 s"):
         house.admit()
 
