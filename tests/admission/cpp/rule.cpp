@@ -217,6 +217,32 @@ static void a_queue_that_takes_longer_than_forecast_is_let_grow_less() {
   EXPECT(std::abs(found(3).retry_after_s - (1.2 * 3 + 0.01 * 3 - 2)) < 1e-9);
 }
 
+// The numbers of docs/scheduling.md.
+static void the_example_of_the_docs_holds() {
+  const Bounds bounds{.sequences_max = 64, .waiting_max = 256, .ttft_s = 2};
+  Pace pace{0.01, 40000, 0};
+  Standing now;
+  now.shared = true;
+  const Request gamma = of(Priority::kBatch, 1, 400);
+  for (int i = 0; i < 128; ++i) {
+    const Verdict verdict = judge(bounds, now, pace, 0.5, gamma);
+    EXPECT(verdict.refusal == Refusal::kNone);
+    EXPECT(i < 127 || std::abs(verdict.forecast.wait_s - 1.27) < 1e-9);
+    ++now.all.in_flight, ++now.all.queued, now.all.queued_tokens += 400;
+    now.tenant = now.all;
+  }
+  EXPECT(ask(bounds, now, gamma, pace) == Refusal::kShare);
+
+  pace.take_up_s = 0.1;
+  now.all = {128, 64, 25600}, now.tenant = {}, now.rivals_weight = 1;
+  Request acme = of(Priority::kInteractive, 1, 200);
+  acme.weight = 2;
+  EXPECT(std::abs(judge(bounds, now, pace, 0.5, acme).forecast.first_s - (0.1 * 1.5 + 0.01)) < 1e-9);
+  pace.take_up_s = 0;
+  EXPECT(std::abs(judge(bounds, now, pace, 0.5, acme).forecast.first_s - (0.0075 + 0.01)) < 1e-9);
+  EXPECT(counted_before({1, 1, 10000}, {{{0, 0}, {0, 0}, {1, 10000}}}, Priority::kInteractive, 1, 200).queued_tokens == 12);
+}
+
 // At the pace that was measured, what was refused is let in after the time that it was told, and not long before.
 static void come_again_is_honest() {
   std::mt19937 random(3);
@@ -287,6 +313,7 @@ int main() {
   a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_is_served();
   the_queue_leaves_room_for_the_prompt_but_not_for_more_than_half_the_objective();
   a_queue_that_takes_longer_than_forecast_is_let_grow_less();
+  the_example_of_the_docs_holds();
   come_again_is_honest();
   nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_twenty_before_what_is_enough();
 }
