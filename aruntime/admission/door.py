@@ -84,10 +84,9 @@ class Door:
         shared = len(self.tenants) > 2  # one is NOBODY
         route.check_size(ask, shared)
         check_budget(ask)
-        left_s = ask.deadline_s - now_s
-        verdict = route.judge(ask, left_s, shared)
+        verdict = route.judge(ask, now_s, shared)
         if verdict.refusal:
-            raise refusal(verdict, ask, left_s, route.limits.ttft_s)
+            raise refusal(verdict, ask, ask.deadline_s - now_s, route.limits.ttft_s)
         charge = Charge(self.ledger, ask, now_s)
         seed = ask.sampling.seed if ask.sampling.seed is not None else self._seeds.getrandbits(63)
         try:

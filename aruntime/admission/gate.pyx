@@ -7,11 +7,12 @@ the sums, so two front ends that both see one free place are both let in; the en
 
 from libc.stdint cimport int64_t, uint32_t
 
-from aruntime.admission.rule cimport Bounds, Calibration, CppVerdict, Held, Pace, Request, Standing, could_hold, judge
+from aruntime.admission.rule cimport Bounds, Calibration, CppVerdict, Pace, Request, Standing, could_hold, judge
 from aruntime.queue.records cimport Priority
 from aruntime.queue.table cimport SharedTable, Table
 
-from aruntime.queue.columns import ENGINE_ROW, TENANTS_MAX, Column, TenantColumn, tenant_column
+from aruntime.queue.columns import ENGINE_ROW, TENANT_COLUMNS, TENANTS_MAX, Column, TenantColumn, tenant_column
+from aruntime.queue.records import Priority as PythonPriority
 
 cdef uint32_t ENGINE = ENGINE_ROW
 cdef uint32_t IN_FLIGHT = Column.IN_FLIGHT, QUEUED = Column.QUEUED, QUEUED_TOKENS = Column.QUEUED_TOKENS
@@ -20,16 +21,18 @@ cdef uint32_t STEP = Column.STEP_US, PREFILL = Column.PREFILL_TOKENS_PER_S, TAKE
 cdef uint32_t WEIGHT = Column.WAITING_WEIGHT, DRAIN = Column.DRAIN_US
 cdef uint32_t TENANTS = TENANTS_MAX
 cdef uint32_t TENANT = tenant_column(0, TenantColumn.IN_FLIGHT)
-cdef uint32_t TENANT_COLUMNS = len(TenantColumn)
+cdef uint32_t EACH = TENANT_COLUMNS
 cdef uint32_t TENANT_QUEUED = TenantColumn.QUEUED, TENANT_QUEUED_TOKENS = TenantColumn.QUEUED_TOKENS
 cdef uint32_t TENANT_WAITING = TenantColumn.WAITING
+cdef uint32_t CLASSES = len(PythonPriority)
 
 
 cdef class Verdict:
-    """`refusal` is a Refusal, 0 to let in; seconds; counts of sequences and prompt tokens, of all and of the tenant."""
+    """`refusal` is a Refusal, 0 to let in; `shared` as it was told; seconds; counts, of all and of the tenant."""
 
     cdef readonly int refusal
-    cdef readonly double retry_after_s, wait_s, first_s
+    cdef readonly bint shared
+    cdef readonly double retry_after_s, wait_s, first_s, queue_s
     cdef readonly int64_t in_flight, tenant_in_flight, queued_tokens
 
 
@@ -43,27 +46,38 @@ cdef class Gate:
 
     def __cinit__(self, Table table not None, uint32_t row, *, int64_t sequences_max, int64_t waiting_max,
                   int64_t waiting_tokens_max, double ttft_s):
-        table.at(row, TENANT + TENANTS * TENANT_COLUMNS - 1)
+        table.at(row, TENANT + TENANTS * EACH - 1)
         self._table = table
         self._row = row
         self._bounds.sequences_max = sequences_max
+        self.set_bounds(waiting_max, waiting_tokens_max, ttft_s)
+
+    def set_bounds(self, int64_t waiting_max, int64_t waiting_tokens_max, double ttft_s):
+        """Set what the replica takes, from the next request on."""
         self._bounds.waiting_max = waiting_max
         self._bounds.waiting_tokens_max = waiting_tokens_max
         self._bounds.ttft_s = ttft_s
 
     def judge(self, uint32_t tenant, double weight, uint32_t priority, int64_t sequences, int64_t prompt_tokens,
-              double left_s, bint shared):
-        """The verdict on a request of `sequences`, with `prompt_tokens` over all of them, `left_s` before its deadline.
+              double left_s, double spent_s, bint shared):
+        """The verdict on a request of `sequences`, with `prompt_tokens` over all of them.
 
-        `shared`: more tenants than one are known.
+        It came `spent_s` ago and has `left_s` before its deadline. `shared`: more tenants than one are known.
         """
         cdef SharedTable* table = self._table.at(0, 0)
         cdef Standing now
         cdef Pace pace
         cdef Request request
-        cdef uint32_t own = own_columns(tenant)
-        now.all = held(table, IN_FLIGHT, QUEUED, QUEUED_TOKENS)
-        now.tenant = held(table, own, own + TENANT_QUEUED, own + TENANT_QUEUED_TOKENS)
+        cdef uint32_t place, own = own_columns(tenant)
+        now.all.in_flight = total(table, IN_FLIGHT)
+        now.all.queued = total(table, QUEUED)
+        now.all.queued_tokens = total(table, QUEUED_TOKENS)
+        now.tenant.in_flight = total(table, own)
+        for place in range(CLASSES):
+            now.classes[place].sequences = total(table, own + TENANT_QUEUED + place)
+            now.classes[place].tokens = total(table, own + TENANT_QUEUED_TOKENS + place)
+            now.tenant.queued += now.classes[place].sequences
+            now.tenant.queued_tokens += now.classes[place].tokens
         now.rivals_weight = table.get(ENGINE, WEIGHT) / 1e3
         if table.get(ENGINE, own + TENANT_WAITING) > 0:
             now.rivals_weight -= weight
@@ -78,10 +92,13 @@ cdef class Gate:
         request.priority = <Priority> priority
         request.weight = weight
         request.left_s = left_s
+        request.spent_s = spent_s
         cdef CppVerdict found = judge(self._bounds, now, pace, self._calibration.ratio(), request)
         cdef Verdict verdict = Verdict.__new__(Verdict)
         verdict.refusal = <int> found.refusal
+        verdict.shared = shared
         verdict.retry_after_s = found.retry_after_s
+        verdict.queue_s = found.queue_s
         verdict.wait_s = found.forecast.wait_s
         verdict.first_s = found.forecast.first_s
         verdict.in_flight = now.all.in_flight
@@ -96,36 +113,38 @@ cdef class Gate:
         request.sequences = sequences
         return could_hold(self._bounds, shared, request)
 
-    def enter(self, uint32_t tenant, int64_t prompt_tokens):
+    def enter(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens):
         """A sequence was submitted."""
-        cdef uint32_t own = own_columns(tenant)
-        self._add(IN_FLIGHT, own, 1)
-        self._queue(own, 1, prompt_tokens)
+        self._add(IN_FLIGHT, own_columns(tenant), 1)
+        self._queue(tenant, priority, 1, prompt_tokens)
 
-    def begin(self, uint32_t tenant, int64_t prompt_tokens, double forecast_s, double actual_s):
-        """Its first token has come, `actual_s` after it was let in; `forecast_s` was what the verdict said."""
-        self._queue(own_columns(tenant), -1, -prompt_tokens)
-        self._calibration.note(forecast_s, actual_s)
+    def begin(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens, Verdict verdict not None,
+              double actual_s):
+        """Its first token has come, `actual_s` after it was let in by `verdict`."""
+        self._queue(tenant, priority, -1, -prompt_tokens)
+        self._calibration.note(verdict.first_s, actual_s, verdict.wait_s)
 
-    def leave(self, uint32_t tenant, int64_t prompt_tokens, bint begun):
+    def leave(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens, bint begun):
         """Its end has come back."""
-        cdef uint32_t own = own_columns(tenant)
-        self._add(IN_FLIGHT, own, -1)
+        self._add(IN_FLIGHT, own_columns(tenant), -1)
         if not begun:
-            self._queue(own, -1, -prompt_tokens)
+            self._queue(tenant, priority, -1, -prompt_tokens)
         self._table.at(0, 0).add(self._row, ENDED, 1)
 
     @property
     def ratio(self):
-        """What of a forecast is certain, as the first tokens have taught."""
-        return self._calibration.ratio()
+        """(certain, enough): what a forecast is to be multiplied by, as the first tokens have taught."""
+        return self._calibration.ratio().certain, self._calibration.ratio().enough
 
     cdef _add(self, uint32_t column, uint32_t tenant_column, int64_t delta):
         cdef SharedTable* table = self._table.at(0, 0)
         table.add(self._row, column, delta)
         table.add(self._row, tenant_column, delta)
 
-    cdef _queue(self, uint32_t own, int64_t sequences, int64_t prompt_tokens):
+    cdef _queue(self, uint32_t tenant, uint32_t priority, int64_t sequences, int64_t prompt_tokens):
+        if priority >= CLASSES:
+            raise IndexError(f"priorities are 0 to {CLASSES - 1}, got {priority}")
+        cdef uint32_t own = own_columns(tenant) + priority
         self._add(QUEUED, own + TENANT_QUEUED, sequences)
         self._add(QUEUED_TOKENS, own + TENANT_QUEUED_TOKENS, prompt_tokens)
 
@@ -134,18 +153,9 @@ cdef uint32_t own_columns(uint32_t tenant) except 0:
     """Where the columns of `tenant` begin, with those in flight."""
     if tenant >= TENANTS:
         raise IndexError(f"tenants are 0 to {TENANTS - 1}, got {tenant}")
-    return TENANT + tenant * TENANT_COLUMNS
+    return TENANT + tenant * EACH
 
 
-cdef Held held(SharedTable* table, uint32_t in_flight, uint32_t queued, uint32_t queued_tokens) noexcept nogil:
-    """Three columns over all rows. Whoever was killed between two counts leaves no negative sum."""
-    cdef Held found
-    cdef uint32_t row
-    for row in range(table.rows()):
-        found.in_flight += table.get(row, in_flight)
-        found.queued += table.get(row, queued)
-        found.queued_tokens += table.get(row, queued_tokens)
-    found.in_flight = max(<int64_t> 0, found.in_flight)
-    found.queued = max(<int64_t> 0, found.queued)
-    found.queued_tokens = max(<int64_t> 0, found.queued_tokens)
-    return found
+cdef int64_t total(SharedTable* table, uint32_t column) noexcept nogil:
+    """A column over all rows. Whoever was killed between two counts leaves no negative sum."""
+    return max(<int64_t> 0, table.sum(column))

@@ -30,9 +30,13 @@ class RouteLimits:
         """Sequences that may be submitted and not ended, over all front ends."""
         return self.sequences_max + self.waiting_max
 
+    def blocks_max(self, tenant: Tenant) -> int:
+        """The most of the cache that `tenant` may hold."""
+        return max(1, int(self.blocks * tenant.cache_max))
+
     def tokens_max(self, tenant: Tenant) -> int:
         """Tokens that one sequence of `tenant` may have: the context, or as many as its share of the cache holds."""
-        return min(self.context_max, int(self.blocks * tenant.cache_max) * self.block_tokens)
+        return min(self.context_max, self.blocks_max(tenant) * self.block_tokens)
 
 
 def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:

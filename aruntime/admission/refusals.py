@@ -34,5 +34,5 @@ def refusal(verdict: Verdict, ask: Ask, left_s: float, ttft_s: float) -> Serving
         case Refusal.SHARE:
             words = f"{verdict.tenant_in_flight} of {verdict.in_flight} sequences in flight are yours: others have room"
         case _:
-            words = f"the queue takes {verdict.wait_s:.3g} s; the objective is {ttft_s:g} s"
+            words = f"the queue takes {verdict.queue_s:.3g} s; the objective is {ttft_s:g} s"
     return Overloaded(words, retry_after_s=verdict.retry_after_s)

@@ -5,7 +5,7 @@ generation grows with each use, so a late word can never name the request that h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.budgets import Charge
@@ -27,11 +27,15 @@ class _Sequence:
 
     ticket: Ticket
     choice: int
-    tenant: int
-    prompt_tokens: int
-    forecast_s: float
+    ask: Ask
+    verdict: Verdict
     admitted_s: float
     begun: bool = False  # its first token has come
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """What the gate counts it by."""
+        return self.ask.tenant.index, self.ask.priority, len(self.ask.prompts[self.choice // self.ask.n])
 
 
 class _Sequences:
@@ -71,9 +75,10 @@ class Route:
             ttft_s=limits.ttft_s,
         )
         self._channel = channel
-        self._free = list(range(limits.in_flight_max - 1, -1, -1))
-        self._generation = [0] * limits.in_flight_max
-        self._holder: list[_Sequence | None] = [None] * limits.in_flight_max
+        self._free: list[int] = []
+        self._generation: list[int] = []
+        self._holder: list[_Sequence | None] = []
+        self._add_slots()
         self._cells_max = channel.submit_cells_free  # the whole ring: nothing was sent yet
         self._owed: dict[int, _Tell] = {}  # by slot: what the engine could not be told yet, the submit ring being full
         self.on_owed: Callable[[], None] = lambda: None  # called when a word has to wait for room in the ring
@@ -83,13 +88,21 @@ class Route:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
 
+    def set_bounds(self, waiting_max: int, waiting_tokens_max: int, ttft_s: float) -> None:
+        """Set what the replica takes, from the next request on. What is in flight beyond it goes on."""
+        self.limits = replace(
+            self.limits, waiting_max=waiting_max, waiting_tokens_max=waiting_tokens_max, ttft_s=ttft_s
+        )
+        self.gate.set_bounds(waiting_max, waiting_tokens_max, ttft_s)
+        self._add_slots()
+
     def check_size(self, ask: Ask, shared: bool) -> None:
         """InvalidRequest when the replica could not take `ask` even if it had nothing else to do."""
         if not self.gate.could_hold(ask.priority, ask.choices, shared):
             raise InvalidRequest(f"{ask.choices} sequences in one request are more than this model takes", param="n")
         check_size(ask, self.limits, self._cells_max)
 
-    def judge(self, ask: Ask, left_s: float, shared: bool) -> Verdict:
+    def judge(self, ask: Ask, now_s: float, shared: bool) -> Verdict:
         """Whether the replica has room for `ask` in time. `shared`: more tenants than one are known."""
         return self.gate.judge(
             ask.tenant.index,
@@ -97,7 +110,8 @@ class Route:
             ask.priority,
             ask.choices,
             ask.n * ask.prompt_tokens,
-            left_s,
+            ask.deadline_s - now_s,
+            now_s - ask.arrived_s,
             shared,
         )
 
@@ -107,7 +121,6 @@ class Route:
             raise Overloaded("too many requests are in flight", retry_after_s=1.0)
         slots = [self._free.pop() for _ in range(ask.choices)]
         ticket = Ticket(ask.choices, _Sequences(self, self._channel, slots), charge.settle)
-        tenant = ask.tenant.index
         for choice, slot in enumerate(slots):
             self._generation[slot] += 1
             if not self._try_submit(ask, choice, slot, seed):
@@ -115,9 +128,8 @@ class Route:
                 error = Overloaded("the replica's submit ring is full", retry_after_s=1.0)
                 ticket.fail(error)
                 raise error
-            prompt_tokens = len(ask.prompts[choice // ask.n])
-            self._holder[slot] = _Sequence(ticket, choice, tenant, prompt_tokens, verdict.first_s, now_s)
-            self.gate.enter(tenant, prompt_tokens)
+            holder = self._holder[slot] = _Sequence(ticket, choice, ask, verdict, now_s)
+            self.gate.enter(*holder.counts)
         return ticket
 
     def pump(self, now_s: float) -> None:
@@ -129,10 +141,14 @@ class Route:
                 continue
             if index == 0 and token >= 0 and not holder.begun:
                 holder.begun = True
-                self.gate.begin(holder.tenant, holder.prompt_tokens, holder.forecast_s, now_s - holder.admitted_s)
+                self.gate.begin(*holder.counts, holder.verdict, now_s - holder.admitted_s)
+            end, retry_after_s = _NONE, 1.0
             if finish:
+                end = FinishReason(finish)
                 self._release(slot, holder)
-            holder.ticket.feed(holder.choice, token, FinishReason(finish) if finish else _NONE, cached_tokens)
+                if end is FinishReason.OVERLOADED:  # others took the last place too: when would the door say yes?
+                    retry_after_s = self.judge(holder.ask, now_s, holder.verdict.shared).retry_after_s or retry_after_s
+            holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
         if self._owed:
@@ -163,6 +179,13 @@ class Route:
         self._try_tell(slot, tell)
         if self._owed:
             self.on_owed()
+
+    def _add_slots(self) -> None:
+        """Slots for all that may be in flight; there are never fewer than there were."""
+        first, more = len(self._holder), max(0, self.limits.in_flight_max - len(self._holder))
+        self._free[:0] = range(first + more - 1, first - 1, -1)
+        self._generation += [0] * more
+        self._holder += [None] * more
 
     def _try_tell(self, slot: int, tell: "_Tell") -> None:
         if tell(slot, self._generation[slot]):
@@ -200,7 +223,7 @@ class Route:
         self._holder[slot] = None
         self._free.append(slot)
         self._owed.pop(slot, None)
-        self.gate.leave(holder.tenant, holder.prompt_tokens, holder.begun)
+        self.gate.leave(*holder.counts, holder.begun)
 
 
 # FrontEndChannel's try_cancel, try_pause or try_resume: False when the ring has no room.

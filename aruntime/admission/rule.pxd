@@ -28,12 +28,18 @@ cdef extern from "admission/forecast.hpp" namespace "aruntime::admission" nogil:
     cppclass Held:
         int64_t in_flight, queued, queued_tokens
 
+    cppclass Queued:
+        int64_t sequences, tokens
+
     cppclass Forecast:
         double wait_s, first_s
 
+    cppclass Ratio:
+        double certain, enough
+
     cppclass Calibration:
-        double ratio()
-        void note(double forecast_s, double actual_s)
+        Ratio ratio()
+        void note(double first_s, double actual_s, double wait_s)
 
 
 cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
@@ -46,6 +52,7 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
 
     cppclass Standing:
         Held all, tenant
+        Queued classes[3]
         double rivals_weight
         cbool shared
         double drain_s
@@ -53,12 +60,14 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
     cppclass Request:
         int64_t sequences, prompt_tokens
         Priority priority
-        double weight, left_s
+        double weight, left_s, spent_s
 
     cppclass CppVerdict "aruntime::admission::Verdict":
         Refusal refusal
         double retry_after_s
         Forecast forecast
+        double queue_s
 
     bint could_hold(const Bounds& bounds, bint shared, const Request& request)
-    CppVerdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, double ratio, const Request& request)
+    CppVerdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, const Ratio& ratio,
+                     const Request& request)

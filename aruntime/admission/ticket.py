@@ -70,12 +70,14 @@ class Ticket:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_at(deadline_s, lambda: self.fail(DeadlineExceeded(message)))
 
-    def feed(self, choice: int, token: int, finish: FinishReason, cached_tokens: int) -> None:
-        """Take one record of `choice`: a token (or -1), and its end."""
+    def feed(
+        self, choice: int, token: int, finish: FinishReason, cached_tokens: int, retry_after_s: float = 1.0
+    ) -> None:
+        """Take one record of `choice`: a token (or -1), and its end, after which a 503 says `retry_after_s`."""
         if choice not in self._open:
             return
         if finish and finish not in _ANSWERS:  # an end by an error comes without a token
-            self.fail(_error_of(finish))
+            self.fail(_error_of(finish, retry_after_s))
             return
         output = self._pending.get(choice)
         if output is None:
@@ -156,14 +158,14 @@ class Ticket:
             self._waiter.set_result(None)
 
 
-def _error_of(finish: FinishReason) -> ServingError:
+def _error_of(finish: FinishReason, retry_after_s: float) -> ServingError:
     match finish:
         case FinishReason.DEADLINE:
             return DeadlineExceeded("the deadline passed")
         case FinishReason.OVERLOADED:
-            return Overloaded("the engine's queue is full", retry_after_s=1.0)
+            return Overloaded("the engine's queue is full", retry_after_s=retry_after_s)
         case FinishReason.DRAINING:
-            return Draining("the engine is shutting down", retry_after_s=1.0)
+            return Draining("the engine is shutting down", retry_after_s=retry_after_s)
         case FinishReason.CANCELLED:
             return ModelError("the sequence was cancelled by the engine")
         case _:

@@ -141,15 +141,16 @@ class Agent:
         self._changed.set()
 
     def _served(self, order: AttachReplica, channel: int, engine_bell: int, table: int) -> ServedVersion:
+        bounds = self.view.bounds(order.replica)
         limits = RouteLimits(
             sequences_max=order.sequences_max,
-            waiting_max=order.waiting_max,
-            waiting_tokens_max=order.waiting_tokens_max,
+            waiting_max=bounds.waiting_max,
+            waiting_tokens_max=bounds.waiting_tokens_max,
             blocks=order.blocks,
             block_tokens=order.block_tokens,
             context_max=order.context_max,
             vocab=order.vocab,
-            ttft_s=order.ttft_s,
+            ttft_s=bounds.ttft_s,
         )
         ring = FrontEndChannel(channel, engine_bell, order.epoch)
         route = Route(order.replica, self._front_end, ring, Table(table), limits)

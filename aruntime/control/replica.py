@@ -20,7 +20,7 @@ from aruntime.queue.channel import create_bell
 from aruntime.queue.columns import COLUMNS, ENGINE_ROW, FRONT_ENDS_MAX, Column
 from aruntime.queue.post import pair
 from aruntime.queue.table import Table, create_table
-from aruntime.wire.control import Drained, Failed, Life, Load, Loaded, Message, Ready, Stop
+from aruntime.wire.control import Bounds, Drained, Failed, Life, Load, Loaded, Message, Ready, SetBounds, Stop
 
 TRANSITIONS: dict[Life, set[Life]] = {
     "starting": {"warming", "down", "failed", "stopped"},
@@ -98,6 +98,12 @@ class Replica:
         """
         self.order, self.created_s, self.callers = order, created_s, callers
         self._launch()
+
+    def rebind(self, bounds: Bounds, callers: list[str] | None) -> None:
+        """Its model has other bounds and callers: from now on, and in every later life."""
+        assert self.order is not None
+        self.order, self.callers = self.order.model_copy(update={"bounds": bounds}), callers
+        self.send(SetBounds(bounds=bounds))
 
     def fail(self, reason: str) -> None:
         """Give up: `reason` holds for every further try."""

@@ -65,6 +65,17 @@ class Repository:
             return []
         return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name))
 
+    def model_file(self, name: str) -> Path:
+        """The file that says what holds for every version of a model; it may be absent."""
+        return self.root / name / "model.toml"
+
+    def read_model(self, name: str) -> ModelSettings:
+        """What that file says. VersionRefused when it is not there, or wrong."""
+        file = self.model_file(name)
+        if file.is_symlink():
+            raise VersionRefused("model.toml is a link")
+        return read_settings(file, ModelSettings)
+
     def open(self, name: str, version: int) -> ModelVersion:
         """Read what a version says of itself. VersionRefused says what is wrong."""
         folder = self.root / name / str(version)
@@ -72,10 +83,7 @@ class Repository:
             raise VersionRefused(f"there is no version {version} of {name}")
         if folder.resolve() != folder:
             raise VersionRefused(f"{name}/{version} is a link")
-        model_toml = folder.parent / "model.toml"
-        if model_toml.is_symlink():
-            raise VersionRefused("model.toml is a link")
-        model = read_settings(model_toml, ModelSettings) if model_toml.exists() else ModelSettings()
+        model = self.read_model(name) if os.path.lexists(self.model_file(name)) else ModelSettings()
         list_files(folder)  # no link, before the first file of it is read
         return ModelVersion(name, version, folder, model, read_settings(folder / "version.toml", VersionSettings))
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from aruntime.admission.tenants import NOBODY
 from aruntime.base.names import is_name
 from aruntime.queue.columns import TENANTS_MAX
-from aruntime.wire.control import Precision
+from aruntime.wire.control import Bounds, Precision
 
 _TOML_BYTES_MAX = 64 * 1024
 
@@ -66,6 +66,16 @@ class ModelSettings(_Settings):
     """The tenants that may call it; everybody when it does not say."""
     limits: Limits = Limits()
     objectives: Objectives = Objectives()
+
+    @property
+    def bounds(self) -> Bounds:
+        """What of it may change while the model is served, besides `callers`."""
+        return Bounds(
+            waiting_max=self.limits.waiting_max,
+            waiting_tokens_max=self.limits.waiting_tokens_max,
+            ttft_s=self.objectives.ttft_s,
+            itl_s=self.objectives.itl_s,
+        )
 
 
 class Provenance(_Settings):

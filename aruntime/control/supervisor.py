@@ -2,7 +2,7 @@
 
 open, verify ──► a replica for the newest version of each model          front ends ──hello──► switchboard
 a signal ──► front ends drain ──► they leave ──► engines stop ──► exit 0        a second signal: at once
-SIGHUP, or another tenants.toml ──► read it ──► front ends and engines are told; a wrong one is not taken
+SIGHUP, or another tenants.toml or model.toml ──► read it ──► front ends and engines are told; a wrong one is not taken
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from aruntime.control.repository import ModelVersion, Repository
 from aruntime.control.settings import VersionRefused
 from aruntime.control.switchboard import Switchboard
 from aruntime.control.tenants import Tenants, TenantsRefused
+from aruntime.control.watched import WatchedFile
 from aruntime.control.worker import Command, Worker
 from aruntime.queue.post import Post
 from aruntime.wire.control import Drain, Load
@@ -66,6 +67,7 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._tenants = tenants or Tenants()
         self._switchboard = Switchboard(str(settings.repository), self._tenants, self._on_change)
+        self._models: dict[Replica, WatchedFile] = {}
         self._opened = self._was_ready = False
         self._drain_by_s: float | None = None
         self._status = 0
@@ -132,10 +134,12 @@ class Supervisor:
 
     async def _start(self, repository: Repository, replica: Replica) -> None:
         try:
+            file = WatchedFile(repository.model_file(replica.model))
             version = await asyncio.to_thread(repository.open, replica.model, replica.version)
             await asyncio.to_thread(version.verify)
             order = load_order(replica.number, version, self._settings)
             replica.start(order, version.settings.created_s, version.model.callers)
+            self._models[replica] = file
         except (VersionRefused, OSError) as error:
             replica.fail(str(error))
 
@@ -146,6 +150,20 @@ class Supervisor:
                 replica.watch()
             if self._tenants.has_changed():
                 self._read_tenants()
+            for replica, file in self._models.items():
+                if file.has_changed():
+                    self._read_model(replica, file)
+
+    def _read_model(self, replica: Replica, file: WatchedFile) -> None:
+        file.begin_reading()
+        try:
+            model = Repository(self._settings.repository).read_model(replica.model)
+        except VersionRefused as error:
+            log.error("model.refused", model=replica.model, reason=str(error))
+            return
+        log.info("model.read", model=replica.model)
+        replica.rebind(model.bounds, model.callers)
+        self._switchboard.rebound(replica)
 
     def _read_tenants(self) -> None:
         try:
@@ -231,7 +249,7 @@ class Supervisor:
 
 def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
     """What the engine of replica `number` is told to load. VersionRefused when it was built for another device."""
-    limits, objectives, built = version.model.limits, version.model.objectives, version.settings
+    limits, built = version.model.limits, version.settings
     if settings.device not in ("auto", built.target) and built.target != "any":
         raise VersionRefused(f"it was built for {built.target}; this server runs on {settings.device}")
     return Load(
@@ -246,9 +264,6 @@ def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
         block_tokens=limits.block_tokens,
         sequences_max=limits.sequences_max,
         step_tokens_max=limits.step_tokens_max,
-        waiting_max=limits.waiting_max,
-        waiting_tokens_max=limits.waiting_tokens_max,
-        ttft_s=objectives.ttft_s,
-        itl_s=objectives.itl_s,
+        bounds=version.model.bounds,
         threads=settings.threads,
     )

@@ -14,7 +14,15 @@ from aruntime.control.line import Line
 from aruntime.control.replica import DEPARTED_ROW, Replica
 from aruntime.control.tenants import Tenants
 from aruntime.queue.channel import create_channel
-from aruntime.queue.columns import COLUMNS, FRONT_ENDS_MAX, LEDGER_COLUMNS, LEDGER_ROWS, PASSING
+from aruntime.queue.columns import (
+    BUCKETS_ROW,
+    COLUMNS,
+    FRONT_ENDS_MAX,
+    LEDGER_COLUMNS,
+    LEDGER_ROWS,
+    PASSING,
+    REFUSALS,
+)
 from aruntime.queue.post import enclose
 from aruntime.queue.records import submit_cells
 from aruntime.queue.table import Table, create_table
@@ -95,11 +103,8 @@ class Switchboard:
         for replica in self._ready():
             replica.send(DetachFrontEnd(front_end=front_end.number))
             assert replica.engine is not None
-            table = replica.engine.table
-            for column in _KEPT:
-                table.add(DEPARTED_ROW, column, table.get(front_end.number, column))
-            table.zero(front_end.number)
-        self._ledger.zero(front_end.number)  # what it has spent stays spent: row 0 is everybody's
+            _retire(replica.engine.table, front_end.number, DEPARTED_ROW, _KEPT)
+        _retire(self._ledger, front_end.number, BUCKETS_ROW, range(REFUSALS, LEDGER_COLUMNS))
         log.info("front_end.left", front_end=front_end.number)
 
     def changed(self, replica: Replica) -> None:
@@ -126,6 +131,11 @@ class Switchboard:
         for replica in self._ready():
             replica.send(self._tenants.terms)
         self._introduce(self.front_ends.values())
+
+    def rebound(self, replica: Replica) -> None:
+        """A replica has other bounds or callers: the front ends are told."""
+        for front_end in self.front_ends.values():
+            front_end.line.send(_state(replica))
 
     def drain(self, deadline_s: float) -> None:
         """Tell every front end to take nothing new and finish what runs."""
@@ -178,13 +188,17 @@ class Switchboard:
                 blocks=engine.loaded.blocks,
                 block_tokens=order.block_tokens,
                 sequences_max=order.sequences_max,
-                waiting_max=order.waiting_max,
-                waiting_tokens_max=order.waiting_tokens_max,
-                ttft_s=order.ttft_s,
             )
             front_end.line.send(message, (channel, engine.bell, engine.table_fd))
         finally:
             os.close(channel)
+
+
+def _retire(table: Table, row: int, to: int, kept: Iterable[int]) -> None:
+    """Forget a row but for the columns `kept`, which are added to row `to`."""
+    for column in kept:
+        table.add(to, column, table.get(row, column))
+    table.zero(row)
 
 
 def _state(replica: Replica) -> ReplicaState:
@@ -196,6 +210,7 @@ def _state(replica: Replica) -> ReplicaState:
         life=replica.life,
         reason=replica.reason,
         callers=replica.callers,
+        bounds=replica.order.bounds if replica.order is not None else None,
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from aruntime.control.settings import TenantName, VersionRefused, parse_settings
+from aruntime.control.watched import WatchedFile
 from aruntime.queue.columns import TENANTS_MAX
 from aruntime.wire.control import SetTerms, Share, TenantEntry, TenantList, TenantTerms
 
@@ -127,7 +128,7 @@ class Tenants:
         self._index: dict[str, int] = {}
         self._group: dict[str, int] = {}
         self._next_group = itertools.count(TENANTS_MAX)  # below it is each tenant's own
-        self._seen = self._read = _mark(path)
+        self._file = WatchedFile(path)
         self.read()
 
     @property
@@ -138,15 +139,14 @@ class Tenants:
         return SetTerms(tenants=list((gone | here).values()))
 
     def has_changed(self) -> bool:
-        """Whether it is another file than was read, and the same as at the last look: nobody is writing it now."""
-        seen, self._seen = self._seen, _mark(self.path)
-        return self._seen == seen and seen != self._read
+        """Whether it is another file than was read, and nobody is writing it now."""
+        return self._file.has_changed()
 
     def read(self) -> None:
         """Read the file. TenantsRefused when it is not as it must be; everything then stays as it was."""
         if self.path is None:
             return
-        self._read = _mark(self.path)
+        self._file.begin_reading()
         settings = read_tenants(self.path)
         new = [name for name in settings.tenants if name not in self._index]
         if len(self._index) + len(new) >= TENANTS_MAX:
@@ -173,12 +173,3 @@ def _terms(entry: TenantEntry) -> TenantTerms:
 
 def _digests(keys: list[str]) -> list[str]:
     return [key.removeprefix(_PREFIX) for key in keys]
-
-
-def _mark(path: Path | None) -> tuple[int, ...] | None:
-    """What changes when the file does: written in place, replaced, or with another mode."""
-    try:
-        status = path.stat() if path is not None else None
-    except OSError:
-        return None
-    return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

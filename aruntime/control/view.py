@@ -15,7 +15,7 @@ from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady, Permi
 from aruntime.base.names import ModelRef
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.wire.control import ReplicaState
+from aruntime.wire.control import Bounds, ReplicaState
 
 # An engine's loop turns at least every quarter of a second at rest, and after every step.
 PROGRESS_S_MAX = 5.0
@@ -144,8 +144,17 @@ class View:
             yield {"model": served.name, "version": str(served.version), "replica": str(number)}, served.route
 
     def state_is(self, state: ReplicaState) -> None:
-        """The supervisor says how a replica is."""
+        """The supervisor says how a replica is, and what it takes."""
         self._states[state.replica] = state
+        if (served := self._served.get(state.replica)) is not None and state.bounds is not None:
+            served.route.set_bounds(**state.bounds.model_dump(exclude={"itl_s"}))
+
+    def bounds(self, replica: int) -> Bounds:
+        """What the supervisor said last of what a replica takes. ValueError when it has not."""
+        state = self._states.get(replica)
+        if state is None or state.bounds is None:
+            raise ValueError("nothing was said of what it takes")
+        return state.bounds
 
     def serve(self, served: ServedVersion) -> None:
         """Requests for this version go to its route from now on."""

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from aruntime.base import log
 from aruntime.engine.exchange import Exchange
 from aruntime.engine.runner import Runner, Samples
-from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
+from aruntime.queue.columns import ENGINE_ROW, TENANT_COLUMNS, Column, TenantColumn, tenant_column
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
-from aruntime.wire.control import TenantTerms
+from aruntime.wire.control import Bounds, TenantTerms
 
 HEARTBEAT_S = 0.25
 # A model that breaks this many steps in a row is not going to recover in this process.
@@ -77,6 +77,10 @@ class Loop:
             tokens_per_s_reserved=terms.tokens_per_s_reserved,
             prefix_group=terms.prefix_group,
         )
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Set how many may wait and how long a step may take, for the next submit and plan on."""
+        self._scheduler.set_bounds(waiting_max=bounds.waiting_max, itl_s=bounds.itl_s)
 
     def drain(self) -> None:
         """Take no new work; what waits or runs goes on."""
@@ -148,7 +152,8 @@ class Loop:
             (Column.TAKE_UP_US, int(stats.take_up_s * 1e6)),
             (Column.WAITING_WEIGHT, int(stats.waiting_weight * 1e3)),
             (Column.DRAIN_US, int(stats.drain_s * 1e6)),
+            (Column.PAUSED, stats.paused),
         ):
             self._table.set(ENGINE_ROW, column, value)
         first = tenant_column(0, TenantColumn.WAITING)
-        self._scheduler.publish_tenants(self._table, ENGINE_ROW, first, len(TenantColumn))
+        self._scheduler.publish_tenants(self._table, ENGINE_ROW, first, TENANT_COLUMNS)

@@ -1,6 +1,6 @@
 """The process of one engine: `python -m aruntime.engine.main --control-fd N`, started by a launcher.
 
-    Load ──► load the checkpoint ──► Loaded ──► warm ──► Ready ──► loop: SetTerms, Attach…, DetachFrontEnd, Drain, Stop
+    Load ──► load the checkpoint ──► Loaded ──► warm ──► Ready ──► loop: Set…, Attach…, DetachFrontEnd, Drain, Stop
                   └─ CheckpointRefused ──► Failed, exit 1
 
 It ends when it is told to, when it has drained, or when the supervisor is gone (end of file on the control socket).
@@ -78,6 +78,8 @@ class Engine:
             case control.SetTerms(tenants=tenants):
                 for terms in tenants:
                     self._loop.set_tenant(terms)
+            case control.SetBounds(bounds=bounds):
+                self._loop.set_bounds(bounds)
             case control.Drain(deadline_s=deadline_s):
                 self._loop.drain()
                 self._drain_deadline_s = deadline_s

@@ -102,13 +102,13 @@ def load(order: control.Load, table: int, bell: int) -> Replica:
     scheduler = Scheduler(
         sequences_max=order.sequences_max,
         step_tokens_max=order.step_tokens_max,
-        waiting_max=order.waiting_max,
+        waiting_max=order.bounds.waiting_max,
         context_max=context_max,
         block_tokens=order.block_tokens,
         blocks=blocks,
         vocab=config.vocab,
         eos_token_ids=config.eos_token_ids,
-        itl_s=order.itl_s,
+        itl_s=order.bounds.itl_s,
         prefix_secret=secrets.randbits(64),
     )
     runner = Runner(decoder, cache, order.sequences_max)

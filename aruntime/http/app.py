@@ -53,4 +53,4 @@ def build_app(
     app.router.redirect_slashes = False
     limits = limits or HttpLimits()
     app.state.context = Context(view, limits, clock, Encoder(limits))
-    return Edge(Auth(app, view.registry, admin=admin), clock, limits)
+    return Edge(Auth(app, view.registry, admin=admin), clock, limits, count=lambda code: view.door.ledger.refused(code))

@@ -27,10 +27,20 @@ _HEARD_ENOUGH = (408, 413)
 
 
 class Edge:
-    """Wraps the application. `clock` is the monotonic one. There are no websockets: one is closed unopened."""
+    """Wraps the application. There are no websockets: one is closed unopened.
 
-    def __init__(self, app: ASGIApp, clock: Callable[[], float], limits: HttpLimits) -> None:
+    `clock` is the monotonic one; `count(code)` is told of an error, unless whoever knows the request better counts it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        clock: Callable[[], float],
+        limits: HttpLimits,
+        count: Callable[[str], None] = lambda _code: None,
+    ) -> None:
         self._app = app
+        self._count = count
         self._clock = clock
         self._limits = limits
 
@@ -42,7 +52,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_id, arrived_s = _request_id(scope), self._clock()
-        ours = {"arrived_s": arrived_s, "request_id": request_id, "tenant": NOBODY}
+        ours = {"arrived_s": arrived_s, "request_id": request_id, "tenant": NOBODY, "count": self._count}
         scope["state"] = {**scope.get("state", {}), **ours}
         body, started, lingers = _Body(receive), False, scope["http_version"] == "2"
 

@@ -23,7 +23,9 @@ async def answer(request: Request, error: Exception) -> Response:
     """The answer to a request that ended with `error`."""
     if isinstance(error, ClientDisconnect):
         return Silence()
-    refusal = as_refusal(error, request.scope["state"]["request_id"])
+    state = request.scope["state"]
+    refusal = as_refusal(error, state["request_id"])
+    state["count"](refusal.code)
     headers = {}
     if refusal.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after_s)))

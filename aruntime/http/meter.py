@@ -1,30 +1,23 @@
 """What happened to a request, counted in the replica's shared table, in the row of this front end."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+
+from starlette.requests import Request
 
 from aruntime.admission.route import Route
-from aruntime.base.errors import ServingError
 from aruntime.queue.columns import E2E, ITL, RESULT_CODES, TTFT, Column
 
 
 class Meter:
-    """Counts one request. Times are of `clock`."""
+    """Counts one request, once, from now on also the error that is its answer. Times are of `clock`."""
 
-    def __init__(self, route: Route, arrived_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, route: Route, request: Request, clock: Callable[[], float]) -> None:
         self._route = route
-        self._arrived_s = arrived_s
+        self._arrived_s: float = request.scope["state"]["arrived_s"]
         self._clock = clock
         self._last_s: dict[int, float] = {}
-
-    @contextmanager
-    def refusals(self) -> Iterator["Meter"]:
-        """Counts the error that leaves the block; a request that gets through is counted at its end."""
-        try:
-            yield self
-        except ServingError as error:
-            self.end(error.code)
-            raise
+        self._ended = False
+        request.scope["state"]["count"] = self.end
 
     def output(self, choice: int) -> None:
         """Tokens of `choice` have come."""
@@ -36,7 +29,10 @@ class Meter:
         self._last_s[choice] = now_s
 
     def end(self, code: str) -> None:
-        """The request ended: "ok", "client_closed" or an error's code. Only answers are timed."""
+        """The request ended: "ok", "client_closed" or an error's code. The first end counts; only answers are timed."""
+        if self._ended:
+            return
+        self._ended = True
         self._route.table.add(self._route.row, Column.RESULTS + RESULT_CODES.index(code), 1)
         if code == "ok":
             E2E.observe(self._route.table, self._route.row, self._clock() - self._arrived_s)

@@ -5,6 +5,7 @@ one process's. Labels are names of the repository and of configured tenants: the
 """
 
 from collections.abc import Callable, Iterable
+from itertools import product
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -31,6 +32,7 @@ from aruntime.queue.columns import (
     TenantColumn,
     tenant_column,
 )
+from aruntime.queue.records import Priority
 from aruntime.queue.table import Table
 
 _Read = Callable[[Table], float]
@@ -55,6 +57,7 @@ def _blocks_used(table: Table) -> float:
 _GAUGES: dict[str, tuple[str, _Read]] = {
     "aruntime_sequences_waiting": ("Sequences that wait for a first step", _engine(Column.WAITING)),
     "aruntime_sequences_running": ("Sequences in prefill or decode", _engine(Column.RUNNING)),
+    "aruntime_sequences_paused": ("Sequences whose client reads too slowly", _engine(Column.PAUSED)),
     "aruntime_waiting_tokens": ("Tokens of the waiting sequences", _engine(Column.WAITING_TOKENS)),
     "aruntime_sequences_in_flight": ("Sequences admitted and not ended", _front_ends(Column.IN_FLIGHT)),
     "aruntime_sequences_queued": ("Sequences in flight without a token yet", _front_ends(Column.QUEUED)),
@@ -88,11 +91,13 @@ _HISTOGRAMS = {
 }
 _TENANT_GAUGES = {
     "aruntime_tenant_sequences_in_flight": ("Its sequences admitted and not ended", TenantColumn.IN_FLIGHT),
-    "aruntime_tenant_sequences_queued": ("Its sequences in flight without a token yet", TenantColumn.QUEUED),
-    "aruntime_tenant_queued_tokens": ("Prompt tokens of its queued sequences", TenantColumn.QUEUED_TOKENS),
     "aruntime_tenant_sequences_waiting": ("Its sequences that wait for a first step", TenantColumn.WAITING),
     "aruntime_tenant_sequences_running": ("Its sequences in prefill or decode", TenantColumn.RUNNING),
     "aruntime_tenant_blocks": ("Cache blocks that its sequences use", TenantColumn.BLOCKS),
+}
+_CLASS_GAUGES = {
+    "aruntime_tenant_sequences_queued": ("Its sequences in flight without a token yet", TenantColumn.QUEUED),
+    "aruntime_tenant_queued_tokens": ("Prompt tokens of its queued sequences", TenantColumn.QUEUED_TOKENS),
 }
 _REPLICA = ["model", "version", "replica"]
 
@@ -108,7 +113,9 @@ class ViewCollector(Collector):
         yield from _by_replica(routes)
         yield self._oldest(routes)
         yield _cache_config(routes)
+        yield self._refusals()
         yield from self._by_tenant(routes)
+        yield from self._shares(routes)
         yield from self._budgets()
 
     def _oldest(self, routes: list[tuple[list[str], Route]]) -> Metric:
@@ -119,6 +126,23 @@ class ViewCollector(Collector):
             family.add_metric(labels, max(0.0, self._view.now_s - arrived_us / 1e6) if arrived_us else 0.0)
         return family
 
+    def _refusals(self) -> Metric:
+        text = "Requests refused before their model was known, by how"
+        family = CounterMetricFamily("aruntime_refusals", text, labels=["code"])
+        for code in RESULT_CODES:
+            family.add_metric([code], self._view.door.ledger.refusals(code))
+        return family
+
+    def _shares(self, routes: list[tuple[list[str], Route]]) -> Iterable[Metric]:
+        labels = [*_REPLICA, "tenant"]
+        most = GaugeMetricFamily("aruntime_tenant_blocks_max", "The most cache blocks that it may hold", labels=labels)
+        reserved = GaugeMetricFamily("aruntime_tenant_blocks_reserved", "Cache blocks guaranteed to it", labels=labels)
+        for (replica, route), tenant in product(routes, self._view.tenants):
+            most.add_metric([*replica, tenant.name], route.limits.blocks_max(tenant))
+            reserved.add_metric([*replica, tenant.name], int(route.limits.blocks * tenant.cache_reserved))
+        yield most
+        yield reserved
+
     def _by_tenant(self, routes: list[tuple[list[str], Route]]) -> Iterable[Metric]:
         cells = [
             ([*labels, one.name], route.table, one.index) for labels, route in routes for one in self._view.tenants
@@ -127,6 +151,12 @@ class ViewCollector(Collector):
             family = GaugeMetricFamily(name, text, labels=[*_REPLICA, "tenant"])
             for labels, table, tenant in cells:
                 family.add_metric(labels, table.sum(tenant_column(tenant, column)))
+            yield family
+        for name, (text, column) in _CLASS_GAUGES.items():
+            family = GaugeMetricFamily(name, text, labels=[*_REPLICA, "tenant", "priority"])
+            for (labels, table, tenant), priority in product(cells, Priority):
+                amount = table.sum(tenant_column(tenant, column, priority))
+                family.add_metric([*labels, priority.name.lower()], amount)
             yield family
         text = "Tokens computed for it, of prompts and outputs"
         served = CounterMetricFamily("aruntime_tenant_served_tokens", text, labels=[*_REPLICA, "tenant"])

@@ -4,7 +4,7 @@ A replica's table is what its engine and the front ends in front of it tell each
 front end f's; readers sum the rows of the front ends. A dead front end's row is zeroed by the supervisor.
 
 The ledger holds the budgets of tenants over all models. Row 0 holds the buckets, which every front end spends from; row
-f counts what front end f has in flight.
+f counts what front end f has in flight, and the requests that ended before anybody knew their model.
 """
 
 from bisect import bisect_left
@@ -43,14 +43,15 @@ class Column(IntEnum):
     TAKE_UP_US = 17  # between two sequences taken up while every place is taken; 0 while there are places
     WAITING_WEIGHT = 18  # thousandths: the weights of the tenants that have something to prefill
     DRAIN_US = 19  # until all that waits and runs has ended, if nothing more came
+    PAUSED = 20  # sequences whose client reads too slowly
     # Written by each front end.
-    IN_FLIGHT = 20  # sequences submitted whose end has not come back
-    ENDED = 21  # sequences whose end has come back
-    STALE = 22  # output records of a request that no longer has its slot
-    QUEUED = 23  # of those in flight: no token has come back yet
-    QUEUED_TOKENS = 24  # and the tokens of their prompts
+    IN_FLIGHT = 21  # sequences submitted whose end has not come back
+    ENDED = 22  # sequences whose end has come back
+    STALE = 23  # output records of a request that no longer has its slot
+    QUEUED = 24  # of those in flight: no token has come back yet
+    QUEUED_TOKENS = 25  # and the tokens of their prompts
     # Below: results by code, then the histograms, as the front ends saw them.
-    RESULTS = 25
+    RESULTS = 26
 
 
 # How a request ended, as a front end counts it: an answer, a client that left, or an error's code.
@@ -62,10 +63,17 @@ RESULT_CODES = (
     "draining",
     "invalid_api_key",
     "invalid_request_error",
+    "method_not_allowed",
     "model_error",
+    "model_not_found",
+    "model_not_ready",
+    "not_found",
     "overloaded",
     "permission_denied",
     "rate_limit_exceeded",
+    "request_timeout",
+    "request_too_large",
+    "unsupported_media_type",
 )
 
 
@@ -114,32 +122,35 @@ class TenantColumn(IntEnum):
 
     # Written by each front end.
     IN_FLIGHT = 0  # sequences submitted whose end has not come back
-    QUEUED = 1  # of these: no token has come back yet
-    QUEUED_TOKENS = 2  # and the tokens of their prompts
+    QUEUED = 1  # of these: no token has come back yet; a column for each Priority
+    QUEUED_TOKENS = 4  # and the tokens of their prompts; likewise
     # Written by the engine.
-    WAITING = 3
-    RUNNING = 4
-    BLOCKS = 5
-    SERVED = 6  # tokens computed for it since the start
-    LEAD = 7  # tokens that it may have prefilled now before anybody else
+    WAITING = 7
+    RUNNING = 8
+    BLOCKS = 9
+    SERVED = 10  # tokens computed for it since the start
+    LEAD = 11  # tokens that it may have prefilled now before anybody else
 
 
-def tenant_column(tenant: int, column: TenantColumn) -> int:
-    """The column of a replica's table that holds `column` of the tenant with this index."""
-    return _TENANTS + tenant * len(TenantColumn) + column
+TENANT_COLUMNS = TenantColumn.LEAD + 1
+
+
+def tenant_column(tenant: int, column: TenantColumn, priority: int = 0) -> int:
+    """The column of a replica's table that holds `column` of the tenant with this index, of what has classes one's."""
+    return _TENANTS + tenant * TENANT_COLUMNS + column + priority
 
 
 _TENANTS = E2E.first + E2E.columns
-COLUMNS = _TENANTS + TENANTS_MAX * len(TenantColumn)
+COLUMNS = _TENANTS + TENANTS_MAX * TENANT_COLUMNS
 
 
 # What is in flight of a front end, which goes with it. All else that it counts stays true when it is gone.
 PASSING = frozenset(
     [Column.IN_FLIGHT, Column.QUEUED, Column.QUEUED_TOKENS]
     + [
-        tenant_column(tenant, column)
+        tenant_column(tenant, TenantColumn.IN_FLIGHT) + place
         for tenant in range(TENANTS_MAX)
-        for column in (TenantColumn.IN_FLIGHT, TenantColumn.QUEUED, TenantColumn.QUEUED_TOKENS)
+        for place in range(TenantColumn.WAITING)
     ]
 )
 
@@ -157,6 +168,7 @@ def ledger_column(tenant: int, column: LedgerColumn) -> int:
     return tenant * len(LedgerColumn) + column
 
 
-BUCKETS_ROW = 0
+BUCKETS_ROW = 0  # and what front ends that are gone have counted
 LEDGER_ROWS = FRONT_ENDS_MAX + 1
-LEDGER_COLUMNS = TENANTS_MAX * len(LedgerColumn)
+REFUSALS = TENANTS_MAX * len(LedgerColumn)  # by code, in the order of RESULT_CODES
+LEDGER_COLUMNS = REFUSALS + len(RESULT_CODES)

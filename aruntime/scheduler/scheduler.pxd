@@ -107,6 +107,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         bool backlogged(uint32_t front_end) noexcept
         void pause(uint32_t front_end, uint32_t slot, uint32_t generation) except +
         void resume(uint32_t front_end, uint32_t slot, uint32_t generation) except +
+        void set_bounds(int32_t waiting_max, double itl_s) except +
         void set_tenant(uint32_t tenant, const TenantTerms& terms) except +
         void cancel(uint32_t front_end, uint32_t slot, uint32_t generation) noexcept
         void drop_front_end(uint32_t front_end) noexcept

@@ -252,6 +252,10 @@ cdef class Scheduler:
         check_front_end(front_end)
         self.impl().resume(front_end, slot, generation)
 
+    def set_bounds(self, *, int32_t waiting_max, double itl_s) -> None:
+        """Set these limits, from now on; what waits already stays. ValueError names the one that cannot be."""
+        self.impl().set_bounds(waiting_max, itl_s)
+
     def set_tenant(
         self,
         uint32_t tenant,

@@ -1,7 +1,7 @@
 """What the supervisor, the engines and the front ends say to each other over their control sockets.
 
     supervisor -> engine      Load [table, engine bell] · AttachFrontEnd [channel, front end's bell] · DetachFrontEnd
-                              SetTerms · Drain · Stop
+                              SetTerms · SetBounds · Drain · Stop
     engine -> supervisor      Loaded · Ready · Failed · Drained
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
     supervisor -> front end   Welcome [ledger] · ReplicaState · AttachReplica [channel, engine bell, table]
@@ -68,6 +68,15 @@ class TenantList(_Value):
     admin_keys: Keys = []
 
 
+class Bounds(_Value):
+    """What of a model's limits and objectives may change while it is served; the words are those of `model.toml`."""
+
+    waiting_max: Size
+    waiting_tokens_max: Size
+    ttft_s: FiniteFloat
+    itl_s: FiniteFloat
+
+
 class Load(_Message):
     """Load a model version and serve it. `dtype` "checkpoint" keeps the dtype that the weights are stored in."""
 
@@ -84,10 +93,7 @@ class Load(_Message):
     block_tokens: Size
     sequences_max: Size
     step_tokens_max: Size
-    waiting_max: Size
-    waiting_tokens_max: Size
-    ttft_s: FiniteFloat
-    itl_s: FiniteFloat
+    bounds: Bounds
     threads: Size
 
 
@@ -110,6 +116,13 @@ class SetTerms(_Message):
 
     kind: Literal["set_terms"] = "set_terms"
     tenants: Annotated[list[TenantTerms], Field(max_length=TENANTS_MAX - 1)]
+
+
+class SetBounds(_Message):
+    """The bounds of the model that is served, in place of those that it was loaded with."""
+
+    kind: Literal["set_bounds"] = "set_bounds"
+    bounds: Bounds
 
 
 class Drain(_Message):
@@ -179,6 +192,7 @@ class ReplicaState(_Message):
     """How a replica is, in place of what was said of it before; `reason` says why it is not ready.
 
     `created_s` is when its model version was published, seconds since 1970; `callers` are the tenants that may call it.
+    `bounds` are known once it is loaded.
     """
 
     kind: Literal["replica_state"] = "replica_state"
@@ -189,6 +203,7 @@ class ReplicaState(_Message):
     life: Life
     reason: Reason
     callers: list[Name] | None = None
+    bounds: Bounds | None = None
 
 
 class AttachReplica(_Message):
@@ -205,9 +220,6 @@ class AttachReplica(_Message):
     blocks: Size
     block_tokens: Size
     sequences_max: Size
-    waiting_max: Size
-    waiting_tokens_max: Size
-    ttft_s: FiniteFloat
 
 
 class Attached(_Message):
@@ -233,8 +245,8 @@ class DetachReplica(_Message):
 
 
 Message = (
-    Load | AttachFrontEnd | DetachFrontEnd | SetTerms | Drain | Stop | Loaded | Ready | Failed | Drained | Hello
-    | Welcome | SetTenants | ReplicaState | AttachReplica | Attached | Refused | DetachReplica
+    Load | AttachFrontEnd | DetachFrontEnd | SetTerms | SetBounds | Drain | Stop | Loaded | Ready | Failed | Drained
+    | Hello | Welcome | SetTenants | ReplicaState | AttachReplica | Attached | Refused | DetachReplica
 )  # fmt: skip
 
 _LIST = TypeAdapter(TenantList)

@@ -9,7 +9,7 @@
 //
 // One tenant of several may hold at most as much as is left free: whoever floods leaves half, two who flood leave a third
 // (dynamic thresholds, Choudhury & Hahne 1998, with alpha 1). Places that are free are nobody's: while there is one, neither
-// rule refuses. A queue that takes longer than the objective serves nobody in time, so it is not let grow so long.
+// rule refuses. A queue that takes longer than the objective leaves serves nobody in time, so it is not let grow so long.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ enum class Refusal : std::uint8_t {
   kDeadline = 1,  // it cannot give a token before its deadline
   kFull = 2,      // sequences_max + waiting_max are in flight, or what its class may have of them
   kTokens = 3,    // too many prompt tokens are queued
-  kSlow = 4,      // its turn would come after the objective
+  kSlow = 4,      // the queue would make it miss the objective
   kShare = 5,     // its tenant holds as much as the others are left
 };
 
@@ -41,6 +41,7 @@ struct Bounds {
 // What a replica holds now.
 struct Standing {
   Held all, tenant;
+  Classes classes{};         // of the tenant's queue; what is not said to be of a lower class is of its own
   double rivals_weight = 0;  // of the other tenants that have something queued
   bool shared = false;       // more tenants than this one are known
   double drain_s = 0;        // until all of it has ended; 0 when not known
@@ -52,12 +53,14 @@ struct Request {
   Priority priority = Priority::kStandard;
   double weight = 1;
   double left_s = std::numeric_limits<double>::infinity();  // until its deadline
+  double spent_s = 0;                                       // since it arrived
 };
 
 struct Verdict {
   Refusal refusal = Refusal::kNone;
   double retry_after_s = 0;  // 1 to 60; 0 when let in, and when coming again would not help
   Forecast forecast;
+  double queue_s = 0;  // the forecast wait, and enough
 };
 
 inline constexpr double kRetryAfterMinS = 1, kRetryAfterMaxS = 60;
@@ -106,18 +109,20 @@ inline bool could_hold(const Bounds& bounds, bool shared, const Request& request
   return over.all == 0 && over.tenant == 0;
 }
 
-// `ratio` is the calibration's: what of a forecast is certain.
-inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, double ratio,
+// `ratio` is the calibration's.
+inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, const Ratio& ratio,
                      const Request& request) noexcept {
   Verdict verdict;
-  verdict.forecast = forecast(pace, now.all, now.tenant, request.weight, now.rivals_weight, request.sequences,
+  const Held before = counted_before(now.tenant, now.classes, request.priority, request.sequences, request.prompt_tokens);
+  verdict.forecast = forecast(pace, now.all, before, request.weight, now.rivals_weight, request.sequences,
                               request.prompt_tokens);
+  verdict.queue_s = verdict.forecast.wait_s * ratio.enough;
   const auto refuse = [&](Refusal refusal, double seconds) {
     verdict.refusal = refusal;
     verdict.retry_after_s = std::clamp(seconds, kRetryAfterMinS, kRetryAfterMaxS);
     return verdict;
   };
-  if (request.left_s <= verdict.forecast.first_s * ratio) {
+  if (request.left_s <= verdict.forecast.first_s * ratio.certain) {
     verdict.refusal = Refusal::kDeadline;
     return verdict;
   }
@@ -133,8 +138,11 @@ inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace
     return refuse(Refusal::kShare, std::max(static_cast<double>(sequences.tenant) * end_s,
                                             static_cast<double>(tokens.tenant) * token_s));
   }
+  // Its own prompt, and what has passed already, are not the queue's fault: they count for at most half the objective.
   const double objective_s = bounds.ttft_s * (1 - 1 / parts_of(request.priority));
-  if (verdict.forecast.wait_s > objective_s) return refuse(Refusal::kSlow, verdict.forecast.wait_s - objective_s);
+  const double own_s = request.spent_s + verdict.forecast.first_s * ratio.enough - verdict.queue_s;
+  const double late_s = verdict.queue_s + std::min(own_s, objective_s / 2) - objective_s;
+  if (late_s > 0) return refuse(Refusal::kSlow, late_s);
   return verdict;
 }
 

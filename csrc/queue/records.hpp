@@ -6,6 +6,7 @@
 // Shared memory is an input: the reader copies a message out and checks every length, slot and number before use.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace aruntime {
@@ -19,6 +20,7 @@ inline constexpr std::uint32_t kTenantsMax = 256;
 enum class MessageKind : std::uint32_t { kSubmit = 1, kCancel = 2, kPause = 3, kResume = 4 };
 
 enum class Priority : std::uint32_t { kInteractive = 0, kStandard = 1, kBatch = 2 };
+inline constexpr std::array<double, 3> kClassWeight = {16.0, 4.0, 1.0};  // by Priority: of one tenant's service
 
 // How a sequence ended. Everything but kNone is an end; a sequence has exactly one.
 enum class FinishReason : std::uint8_t {

@@ -25,6 +25,10 @@ struct Limits {
   double itl_s = std::numeric_limits<double>::infinity();
   std::uint64_t prefix_secret = 0;  // of this process: nobody outside can tell which prefixes fall together
 
+  // In the steps, and waiting for them.
+  std::size_t here_max() const noexcept {
+    return static_cast<std::size_t>(waiting_max) + static_cast<std::size_t>(sequences_max);
+  }
   // A sequence never outgrows the whole pool: alone in it, it always gets on.
   std::int32_t tokens_max() const noexcept {
     return static_cast<std::int32_t>(std::min<std::int64_t>(context_max, std::int64_t{blocks} * block_tokens));

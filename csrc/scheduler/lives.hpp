@@ -11,11 +11,19 @@ inline Scheduler::Scheduler(const Limits& limits, std::vector<std::int32_t> eos)
       pool_(limits.blocks, limits.block_tokens, limits.prefix_secret),
       block_tenant_(static_cast<std::size_t>(limits.blocks)),
       steps_{StepPlan(limits, eos_.size()), StepPlan(limits, eos_.size())} {
-  const auto here_max = static_cast<std::size_t>(limits.waiting_max) + static_cast<std::size_t>(limits.sequences_max);
-  followers_.reserve(here_max);
+  followers_.reserve(limits.here_max());
   decoding_.reserve(static_cast<std::size_t>(limits.sequences_max));
   chosen_.reserve(static_cast<std::size_t>(limits.sequences_max));
   match_.blocks.reserve(static_cast<std::size_t>(limits.blocks_for(limits.tokens_max())));
+}
+
+inline void Scheduler::set_bounds(std::int32_t waiting_max, double itl_s) {
+  Limits limits = limits_;
+  limits.waiting_max = waiting_max;
+  limits.itl_s = itl_s;
+  limits.check();
+  limits_ = limits;
+  followers_.reserve(limits.here_max());
 }
 
 inline void Scheduler::set_tenant(std::uint32_t tenant, const TenantTerms& terms) {
@@ -61,8 +69,9 @@ inline FinishReason Scheduler::refusal(const FrontEnd& owner, const SubmitHead& 
   const Tenant& tenant = order_.tenant(head.tenant);
   if (tenant.blocks_max(limits_.blocks) * limits_.block_tokens <= head.prompt_tokens) return FinishReason::kInvalid;
   // The second bound is for a front end that does not take its ends: it fills its own share, not the others'.
-  const auto held_max = static_cast<std::size_t>(limits_.waiting_max) + static_cast<std::size_t>(limits_.sequences_max);
-  if (counted_.waiting >= limits_.waiting_max || owner.sequences.size() >= held_max) return FinishReason::kOverloaded;
+  if (counted_.waiting >= limits_.waiting_max || owner.sequences.size() >= limits_.here_max()) {
+    return FinishReason::kOverloaded;
+  }
   // Two front ends that both saw the last place of a tenant's share have both let in; the later one hears it here.
   const admission::Bounds bounds{.sequences_max = limits_.sequences_max, .waiting_max = limits_.waiting_max};
   admission::Standing now;

@@ -24,7 +24,6 @@ namespace aruntime {
 
 // What a token costs: one that is decoded takes about the machine of two that are prefilled (the weights of the VTC paper).
 inline constexpr double kPrefillCost = 1.0, kDecodeCost = 2.0;
-inline constexpr std::array<double, kClasses> kClassWeight = {16.0, 4.0, 1.0};
 // A class's turn comes when it is behind by what so many tokens cost it: of classes that were idle the high one goes first.
 inline constexpr double kTurnTokens = 256.0;
 // Service at full weight that a tenant can be behind when it comes back, in prefilled tokens.

@@ -42,6 +42,9 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
+  // Sets what may change of the limits, from now on; what waits already stays. Throws as the constructor does.
+  void set_bounds(std::int32_t waiting_max, double itl_s);
+
   // Sets a tenant's terms, from now on. Throws std::invalid_argument, which names the term that is wrong.
   void set_tenant(std::uint32_t tenant, const TenantTerms& terms);
 
@@ -167,7 +170,7 @@ class Scheduler {
   void check_front_ends() const;
   void check_tenants() const;
 
-  const Limits limits_;
+  Limits limits_;
   const std::vector<std::int32_t> eos_;
   bool draining_ = false;
   std::uint32_t tenants_end_ = 1;

@@ -13,7 +13,7 @@ from aruntime.admission.tenants import Tenant
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
 from aruntime.queue.columns import COLUMNS, ENGINE_ROW, Column, TenantColumn, tenant_column
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, Priority
 from aruntime.queue.table import Table, create_table
 
 FRONT_END = 3
@@ -67,17 +67,18 @@ class House:
         for name, value in columns.items():
             self.table.set(ENGINE_ROW, Column[name.upper()], value)
 
-    def queue(self, tenant: Tenant, sequences: int, tokens: int, front_end: int = FRONT_END + 1) -> None:
+    def queue(
+        self, tenant: Tenant, sequences: int, tokens: int, priority: Priority = Priority.STANDARD, by: int = 4
+    ) -> None:
         """Another front end has so much queued for `tenant`."""
-        counts = {"IN_FLIGHT": sequences, "QUEUED": sequences, "QUEUED_TOKENS": tokens}
-        for name, count in counts.items():
-            self.table.add(front_end, Column[name], count)
-            self.table.add(front_end, tenant_column(tenant.index, TenantColumn[name]), count)
+        for name, count in {"IN_FLIGHT": sequences, "QUEUED": sequences, "QUEUED_TOKENS": tokens}.items():
+            self.table.add(by, Column[name], count)
+            self.table.add(by, _column(tenant, name, priority), count)
 
-    def counts(self, tenant: Tenant) -> list[int]:
-        """What this door's front end counts: in flight, queued, prompt tokens queued; of all, then of `tenant`."""
+    def counts(self, tenant: Tenant, priority: Priority = Priority.STANDARD) -> list[int]:
+        """What this door's front end counts: in flight, queued, prompt tokens queued; of all, then of a class."""
         names = ("IN_FLIGHT", "QUEUED", "QUEUED_TOKENS")
-        own = [tenant_column(tenant.index, TenantColumn[name]) for name in names]
+        own = [_column(tenant, name, priority) for name in names]
         return [self.table.get(FRONT_END, column) for column in [*(Column[name] for name in names), *own]]
 
     def close(self) -> None:
@@ -100,6 +101,10 @@ class House:
         ticket = self.door.admit(self.route, self.ask(**changes))
         self.engine.read()
         return ticket
+
+
+def _column(tenant: Tenant, name: str, priority: Priority) -> int:
+    return tenant_column(tenant.index, TenantColumn[name], 0 if name == "IN_FLIGHT" else priority)
 
 
 async def rest(ticket: Ticket) -> list[Output]:

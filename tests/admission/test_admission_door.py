@@ -51,6 +51,22 @@ async def test_a_full_house_is_refused_at_once_and_has_room_again_when_a_sequenc
     house.admit()
 
 
+async def test_bounds_that_change_count_from_the_next_request_on(house: House) -> None:
+    tickets = [house.admit() for _ in range(4)]
+    house.route.set_bounds(waiting_max=4, waiting_tokens_max=1000, ttft_s=2.0)
+    tickets += [house.admit() for _ in range(2)]
+    house.route.set_bounds(waiting_max=1, waiting_tokens_max=1000, ttft_s=2.0)
+    with pytest.raises(Overloaded):
+        house.admit()
+    assert len(set(house.engine.submitted)) == house.route.in_flight_here == 6
+    house.route.set_bounds(waiting_max=9, waiting_tokens_max=19, ttft_s=2.0)
+    with pytest.raises(Overloaded, match="prompt tokens are queued"):
+        house.admit()
+    for slot in house.engine.submitted:
+        house.engine.say(*slot, 1, FinishReason.LENGTH)
+    assert [len(await rest(ticket)) for ticket in tickets] == [1] * 6
+
+
 async def test_sequences_of_other_front_ends_count(house: House) -> None:
     house.table.set(FRONT_END + 1, Column.IN_FLIGHT, 4)
     with pytest.raises(Overloaded):

@@ -101,6 +101,17 @@ def test_sequences_are_counted_over_all_front_ends_and_go_with_one(fd: int) -> N
     assert table.get(BUCKETS_ROW, ledger_column(7, LedgerColumn.SEQUENCES)) == 0
 
 
+def test_refusals_are_counted_by_code_over_all_front_ends() -> None:
+    fd = create_table(LEDGER_ROWS, LEDGER_COLUMNS)
+    one, other = Ledger(Table(fd), 1), Ledger(Table(fd), 63)
+    os.close(fd)
+    one.refused("not_found")
+    other.refused("not_found")
+    assert (one.refusals("not_found"), one.refusals("ok")) == (2, 0)
+    with pytest.raises(ValueError, match="not in tuple"):
+        one.refused("secret")
+
+
 def test_a_tenant_beyond_the_ledger_is_an_error() -> None:
     with pytest.raises(IndexError):
         private_ledger().try_hold(256, 1)

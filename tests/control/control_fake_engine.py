@@ -1,7 +1,7 @@
 """An engine without a model, over the real rings: each turn it sends one token, `index`, to every sequence.
 
 The model's name says how it behaves: `refused` cannot be served, `short-lived` dies while it loads, all others work.
-A sequence whose first prompt token is 9 has no end. A tenant's weight stands in its column SERVED.
+A sequence whose first prompt token is 9 has no end. A tenant's weight stands in its column SERVED, `itl_s` in STEP_US.
 """
 
 import argparse
@@ -29,6 +29,7 @@ class FakeEngine:
         assert isinstance(order, control.Load)
         self.order = order
         self.table, self.bell = Table(letter.fds[0]), letter.fds[1]
+        self.table.set(ENGINE_ROW, Column.STEP_US, int(order.bounds.itl_s * 1e6))
         self.channels: dict[int, EngineChannel] = {}
         self.left: dict[Key, list[int]] = {}  # [tokens sent, tokens wanted]
         self.draining = self.stop = False
@@ -67,6 +68,8 @@ class FakeEngine:
                 for terms in tenants:
                     served = tenant_column(terms.index, TenantColumn.SERVED)
                     self.table.set(ENGINE_ROW, served, int(terms.weight))
+            case control.SetBounds(bounds=bounds):
+                self.table.set(ENGINE_ROW, Column.STEP_US, int(bounds.itl_s * 1e6))
             case control.AttachFrontEnd(front_end=front_end, epoch=epoch):
                 self.channels[front_end] = EngineChannel(*letter.fds, epoch)
                 letter.discard()

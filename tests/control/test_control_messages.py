@@ -12,6 +12,13 @@ SIZE = st.integers(1, 2**63 - 1)
 TEXT = st.text(max_size=64)
 NAME = st.text(min_size=1, max_size=64)
 PRECISION = st.sampled_from(["checkpoint", "float32", "bfloat16", "float16"])
+BOUNDS = st.builds(
+    control.Bounds,
+    waiting_max=SIZE,
+    waiting_tokens_max=SIZE,
+    ttft_s=st.floats(0, 100),
+    itl_s=st.floats(0, 100),
+)
 MESSAGE = st.one_of(
     st.builds(
         control.Load,
@@ -26,14 +33,12 @@ MESSAGE = st.one_of(
         block_tokens=SIZE,
         sequences_max=SIZE,
         step_tokens_max=SIZE,
-        waiting_max=SIZE,
-        waiting_tokens_max=SIZE,
-        ttft_s=st.floats(0, 100),
-        itl_s=st.floats(0, 100),
+        bounds=BOUNDS,
         threads=SIZE,
     ),
     st.builds(AttachFrontEnd, front_end=st.integers(1, 63), epoch=SIZE),
     st.builds(Drain, deadline_s=st.floats(allow_nan=False, allow_infinity=False)),
+    st.builds(control.SetBounds, bounds=BOUNDS),
     st.builds(control.Stop),
     st.builds(Failed, reason=TEXT),
     st.builds(control.Hello, pid=SIZE),
@@ -46,6 +51,7 @@ MESSAGE = st.one_of(
         life=st.sampled_from(["ready", "down"]),
         reason=TEXT,
         callers=st.none() | st.lists(NAME, max_size=3),
+        bounds=st.none() | BOUNDS,
     ),
     st.builds(control.SetTenants),
     st.builds(

@@ -516,6 +516,16 @@ async def test_a_front_end_without_its_supervisor_knows_the_keys_it_knew(
     assert not knows(agent, "umbrella")
 
 
+async def test_what_a_front_end_has_refused_stays_counted_when_it_is_gone(house: House) -> None:
+    agent, other = await house.front_end(), await house.front_end()
+    for _ in range(3):
+        agent.view.door.ledger.refused("invalid_api_key")
+    agent.view.door.ledger.try_hold(5, 2)
+    house.depart(agent)
+    await until(lambda: other.view.door.ledger.held(5) == 0)
+    assert other.view.door.ledger.refusals("invalid_api_key") == 3
+
+
 async def test_who_may_call_a_model_is_known_to_front_ends(root: Path, build: Build) -> None:
     (root / "demo" / "model.toml").write_text('callers = ["acme"]\n')
     agent = await build(root).front_end()
@@ -523,6 +533,48 @@ async def test_who_may_call_a_model_is_known_to_front_ends(root: Path, build: Bu
         agent.view.resolve(ModelRef("demo"))
     assert agent.view.resolve(ModelRef("demo"), Tenant(1, "acme")).version == 1
     assert [entry.name for entry in agent.view.models(Tenant(2, "umbrella"))] == []
+
+
+async def test_a_model_s_callers_and_bounds_change_without_a_restart(root: Path, build: Build) -> None:
+    house = build(root)
+    agent = await house.front_end()
+    route = agent.view.resolve(ModelRef("demo")).route
+    running = submit(agent, ENDLESS)
+    file = root / "demo" / "model.toml"
+    file.write_text('callers = ["acme"]\n[limits]\nwaiting_max = 400\n[objectives]\nttft_s = 0.5\nitl_s = 0.25\n')
+    await until(lambda: route.limits.waiting_max == 400)
+    assert (route.limits.ttft_s, route.limits.in_flight_max) == (0.5, 464)
+    with pytest.raises(PermissionDenied):
+        agent.view.resolve(ModelRef("demo"))
+    await until(lambda: route.table.get(ENGINE_ROW, Column.STEP_US) == 250_000)
+    assert (await anext(running)).token_ids
+    house.engines.started[0].kill()
+    await until(lambda: not agent.view.health().ready)
+    await until(lambda: agent.view.health().ready)
+    route = agent.view.resolve(ModelRef("demo"), Tenant(1, "acme")).route
+    assert (route.limits.waiting_max, route.table.get(ENGINE_ROW, Column.STEP_US)) == (400, 250_000)
+
+
+async def test_a_wrong_model_toml_is_told_once_and_not_taken(
+    root: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(supervisor_room.log, "error", lambda event, **words: lines.append(f"{event} {words['reason']}"))
+    file = root / "demo" / "model.toml"
+    file.write_text('callers = ["acme"]\n')
+    agent = await build(root).front_end()
+    for text, words in (("[limits]\nwaiting_max = 0\n", "limits.waiting_max"), (None, "No such file")):
+        lines.clear()
+        file.unlink() if text is None else file.write_text(text)
+        await until(lambda: lines)
+        await asyncio.sleep(3 * supervisor_room.WATCH_S)
+        (line,) = lines
+        assert line.startswith("model.refused model.toml")
+        assert words in line
+        with pytest.raises(PermissionDenied):
+            agent.view.resolve(ModelRef("demo"))
+    file.write_text("")
+    await until(lambda: agent.view.models(Tenant(2, "umbrella")))
 
 
 @pytest.mark.parametrize("callers", ['"acme"', '["Acme"]', '["none"]', "[1]"])

@@ -72,6 +72,11 @@ def status(url: str, key: str) -> int:
     return httpx.get(f"{url}/v1/models", headers=bearer(key)).status_code
 
 
+def asked(url: str, key: str) -> int:
+    """What a short completion is answered."""
+    return httpx.post(f"{url}/v1/completions", json=completion(1), headers=bearer(key), timeout=30).status_code
+
+
 def always(url: str, key: str, wanted: int) -> Callable[[], bool]:
     """Whether every front end answers `wanted`: the kernel hands connections to any of them."""
     return lambda: all(status(url, key) == wanted for _ in range(8))
@@ -161,6 +166,23 @@ def test_a_wrong_file_is_not_taken_and_told_in_one_line(guarded: Server, file: P
     until(lambda: "chmod 600" in guarded.log.read_text())
     file.chmod(0o600)
     assert always(guarded.url, UMBRELLA, 200)()
+
+
+def test_callers_and_bounds_of_a_model_change_and_what_runs_goes_on(guarded: Server, private_repository: Path) -> None:
+    model = private_repository / "tiny" / "model.toml"
+    long = {"json": completion(3000), "headers": bearer(ACME)}
+    with h2c(guarded.url) as client, client.stream("POST", "/v1/completions", **long) as running:  # type: ignore[arg-type]
+        lines = running.iter_lines()
+        next(lines)
+        model.write_text('callers = ["umbrella"]\n[objectives]\nttft_s = 0.5\nitl_s = 0.05\n')
+        until(lambda: {asked(guarded.url, ACME) for _ in range(8)} == {403})
+        assert asked(guarded.url, UMBRELLA) == 200
+        model.write_text("limits = 1\n")
+        until(lambda: "model.refused" in guarded.log.read_text())
+        assert asked(guarded.url, ACME) == 403
+        assert events(list(lines))[-1] == "[DONE]"
+    model.write_text("")
+    until(lambda: {asked(guarded.url, ACME) for _ in range(8)} == {200})
 
 
 def test_a_front_end_that_is_started_again_knows_the_keys(guarded: Server) -> None:

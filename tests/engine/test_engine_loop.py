@@ -106,6 +106,20 @@ def test_a_request_in_the_ring_becomes_tokens_in_the_ring(world: World) -> None:
     world.scheduler.check_integrity()
 
 
+def test_a_paused_sequence_is_told_in_the_table(world: World) -> None:
+    def slowly(plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(0.005)
+        return world.model.fives(plan)
+
+    world.model.step = slowly
+    world.submit(max_tokens=40)
+    assert world.front.try_pause(0, 1)
+    world.outputs(lambda _: world.table.get(ENGINE_ROW, Column.PAUSED) == 1)
+    assert world.front.try_resume(0, 1)
+    world.outputs(ended())
+    world.outputs(lambda _: world.table.get(ENGINE_ROW, Column.PAUSED) == 0)
+
+
 def test_a_sleeping_engine_is_woken_by_the_bell(world: World) -> None:
     time.sleep(0.3)  # it has gone to sleep
     started = time.monotonic()

@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aruntime.admission.ledger import TOKENS
 from aruntime.admission.tenants import NOBODY, Tenant
+from aruntime.base.errors import ServingError
 from aruntime.http.app import build_app
-from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
-from aruntime.queue.records import FinishReason
+from aruntime.queue.columns import ENGINE_ROW, RESULT_CODES, Column, TenantColumn, tenant_column
+from aruntime.queue.records import FinishReason, Priority
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -86,18 +87,49 @@ async def test_metrics_tell_of_the_queue_the_cache_and_the_tenants(house: House)
                           Column.OLDEST_US: int((house.view.now_s - 3) * 1e6)}.items():  # fmt: skip
         house.table.set(ENGINE_ROW, column, value)
     for front_end in (1, 2):
-        house.table.set(front_end, tenant_column(7, TenantColumn.QUEUED), 2)
+        house.table.set(front_end, tenant_column(7, TenantColumn.QUEUED, Priority.BATCH), 2)
     found = await families(house)
     value = {name: family.samples[0].value for name, family in found.items()}
     assert value["aruntime_cache_utilization"] == 0.25
     assert value["aruntime_cache_hit_ratio"] == 0.25
     assert 3 <= value["aruntime_oldest_waiting_seconds"] < 4
     assert found["aruntime_cache_config_info"].samples[0].labels["block_size"] == "16"
-    queued = {sample.labels["tenant"]: sample.value for sample in found["aruntime_tenant_sequences_queued"].samples}
-    assert queued == {"none": 0, "one": 4}
+    queued = [sample for sample in found["aruntime_tenant_sequences_queued"].samples if sample.value]
+    assert [(sample.labels["tenant"], sample.labels["priority"], sample.value) for sample in queued] == [
+        ("one", "batch", 4)
+    ]
     (level,) = found["aruntime_budget_level"].samples
     assert level.labels == {"tenant": "one", "budget": "tokens"}
     assert 0.6 <= level.value < 0.61
+
+
+async def test_a_refusal_is_counted_once_with_its_model_or_before_any(house: House) -> None:
+    assert [(await client.done()).status for client in (
+        house.chat(model="other"), house.complete(model=7), house.client("/v1/no", b""), house.chat(n=99),
+        house.complete(max_tokens=999), house.complete(prompt=[]),
+    )] == [404, 400, 404, 400, 400, 400]  # fmt: skip
+    house.view.registry.replace([(Tenant(7, "one"), [])])
+    assert (await house.chat().done()).status == 401
+    house.view.registry.replace(None)
+    found = await families(house)
+    before = {sample.labels["code"]: sample.value for sample in found["aruntime_refusals"].samples if sample.value}
+    with_model = {sample.labels["code"]: sample.value for sample in found["aruntime_requests"].samples if sample.value}
+    assert before == {"model_not_found": 1, "not_found": 1, "invalid_request_error": 3, "invalid_api_key": 1}
+    assert with_model == {"context_length_exceeded": 1}
+
+
+def test_every_code_of_an_error_is_counted() -> None:
+    def codes(kind: type[ServingError]) -> set[str]:
+        return {kind.code}.union(*map(codes, kind.__subclasses__()))
+
+    assert set(RESULT_CODES) == {"ok", "client_closed"} | codes(ServingError)
+
+
+async def test_metrics_tell_what_a_tenant_may_hold_of_the_cache(house: House) -> None:
+    house.view.door.tenants = (Tenant(7, "one", cache_max=0.5, cache_reserved=0.25),)
+    found = await families(house)
+    assert found["aruntime_tenant_blocks_max"].samples[0].value == (1 << 20) / 2
+    assert found["aruntime_tenant_blocks_reserved"].samples[0].value == (1 << 20) / 4
 
 
 async def test_every_metric_is_explained_and_nothing_else(house: House) -> None:

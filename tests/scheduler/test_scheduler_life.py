@@ -69,6 +69,21 @@ def test_a_full_queue_is_an_answer() -> None:
     assert told(scheduler) == [(2, -1, 0, OVERLOADED)]
 
 
+def test_bounds_that_change_count_from_now_on_and_what_waits_stays() -> None:
+    scheduler = make(waiting_max=20)
+    assert {submit(scheduler, slot, prompt=[slot + 3] * 5) for slot in range(20)} == {NONE}
+    scheduler.set_bounds(waiting_max=2, itl_s=0.5)
+    assert submit(scheduler, 20) == OVERLOADED
+    step(scheduler)
+    assert scheduler.stats().waiting > 2
+    scheduler.set_bounds(waiting_max=21, itl_s=0.5)
+    assert submit(scheduler, 21) == NONE
+    for wrong in ({"waiting_max": 0, "itl_s": 1.0}, {"waiting_max": 1, "itl_s": 0.0}):
+        with pytest.raises(ValueError, match="cannot be 0"):
+            scheduler.set_bounds(**wrong)
+    assert submit(scheduler, 22) == NONE
+
+
 def test_draining_refuses_what_comes_and_finishes_what_is_there() -> None:
     scheduler = make()
     submit(scheduler, max_tokens=1)

@@ -101,6 +101,8 @@ static void a_higher_class_is_never_refused_where_a_lower_one_is_let_in() {
     Standing now;
     now.tenant = {below(random, 20), below(random, 20), below(random, 2000)};
     now.all = {now.tenant.in_flight + below(random, 20), now.tenant.queued + below(random, 9), now.tenant.queued_tokens + below(random, 900)};
+    now.classes[1] = {below(random, 1 + now.tenant.queued / 2), below(random, 1 + now.tenant.queued_tokens / 2)};
+    now.classes[2] = {below(random, 1 + now.tenant.queued / 2), below(random, 1 + now.tenant.queued_tokens / 2)};
     now.shared = below(random, 2) == 1;
     now.rivals_weight = static_cast<double>(below(random, 3));
     const Pace pace{0.01, 100.0 * static_cast<double>(below(random, 20)), 0.01 * static_cast<double>(below(random, 5))};
@@ -131,6 +133,19 @@ static void a_forecast_is_the_tenants_share_of_the_pace() {
   // Behind all that is queued, whatever the share.
   EXPECT(std::abs(forecast(pace, all, tenant, 1, 99, 1, 50).first_s - (950 / 1000.0 + 0.02)) < 1e-9);
   EXPECT(std::abs(forecast(pace, all, tenant, 1, 3, 1, 50).wait_s - 0.4) < 1e-9);
+}
+
+static void a_lower_class_of_ones_own_counts_only_for_what_is_served_of_it_meanwhile() {
+  const Held tenant{0, 11, 11400};
+  const Classes classes{{{1, 400}, {2, 1000}, {8, 10000}}};
+  const auto before = [&](Priority priority) { return counted_before(tenant, classes, priority, 3, 1200); };
+  EXPECT(before(Priority::kInteractive).queued_tokens == 400 + 1600 / 4 + 1600 / 16);
+  EXPECT(before(Priority::kInteractive).queued == 1 + 1 + 0);
+  EXPECT(before(Priority::kStandard).queued_tokens == 1400 + 2600 / 4);
+  EXPECT(before(Priority::kBatch).queued_tokens == 11400 && before(Priority::kBatch).queued == 11);
+  const Classes small{{{0, 0}, {1, 5}, {1, 6}}};  // no more than there is
+  EXPECT(counted_before({0, 2, 11}, small, Priority::kInteractive, 1, 1200).queued_tokens == 11);
+  EXPECT(counted_before({0, 2, 11}, {}, Priority::kInteractive, 1, 1200).queued_tokens == 11);
 }
 
 static void places_are_waited_for_only_while_all_are_taken() {
@@ -173,6 +188,61 @@ static void a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_i
   EXPECT(ask(bounds, now, of(Priority::kInteractive), pace) == Refusal::kNone);
 }
 
+static void the_queue_leaves_room_for_the_prompt_but_not_for_more_than_half_the_objective() {
+  const Bounds bounds{.sequences_max = 9, .waiting_max = 90, .ttft_s = 2};
+  const Pace pace{0, 1000, 0};
+  Standing now;
+  now.all = now.tenant = {1, 1, 1500};
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 499), pace) == Refusal::kNone);
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 501), pace) == Refusal::kSlow);
+  now.all.queued_tokens = now.tenant.queued_tokens = 999;
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 60000), pace) == Refusal::kNone);
+  Request late = of(Priority::kInteractive);
+  late.spent_s = 9;  // before the door
+  EXPECT(ask(bounds, now, late, pace) == Refusal::kNone);
+  now.all.queued_tokens = now.tenant.queued_tokens = 1001;
+  EXPECT(ask(bounds, now, of(Priority::kInteractive, 1, 60000), pace) == Refusal::kSlow);
+  EXPECT(ask(bounds, now, late, pace) == Refusal::kSlow);
+}
+
+static void a_queue_that_takes_longer_than_forecast_is_let_grow_less() {
+  const Bounds bounds{.sequences_max = 9, .waiting_max = 90, .ttft_s = 2};
+  Standing now;
+  now.all = now.tenant = {1, 1, 1200};
+  const auto found = [&](double enough) {
+    return judge(bounds, now, {0, 1000, 0}, {0.5, enough}, of(Priority::kInteractive));
+  };
+  EXPECT(found(1).refusal == Refusal::kNone);
+  EXPECT(found(2).refusal == Refusal::kSlow);
+  EXPECT(std::abs(found(3).retry_after_s - (1.2 * 3 + 0.01 * 3 - 2)) < 1e-9);
+}
+
+// The numbers of docs/scheduling.md.
+static void the_example_of_the_docs_holds() {
+  const Bounds bounds{.sequences_max = 64, .waiting_max = 256, .ttft_s = 2};
+  Pace pace{0.01, 40000, 0};
+  Standing now;
+  now.shared = true;
+  const Request gamma = of(Priority::kBatch, 1, 400);
+  for (int i = 0; i < 128; ++i) {
+    const Verdict verdict = judge(bounds, now, pace, 0.5, gamma);
+    EXPECT(verdict.refusal == Refusal::kNone);
+    EXPECT(i < 127 || std::abs(verdict.forecast.wait_s - 1.27) < 1e-9);
+    ++now.all.in_flight, ++now.all.queued, now.all.queued_tokens += 400;
+    now.tenant = now.all;
+  }
+  EXPECT(ask(bounds, now, gamma, pace) == Refusal::kShare);
+
+  pace.take_up_s = 0.1;
+  now.all = {128, 64, 25600}, now.tenant = {}, now.rivals_weight = 1;
+  Request acme = of(Priority::kInteractive, 1, 200);
+  acme.weight = 2;
+  EXPECT(std::abs(judge(bounds, now, pace, 0.5, acme).forecast.first_s - (0.1 * 1.5 + 0.01)) < 1e-9);
+  pace.take_up_s = 0;
+  EXPECT(std::abs(judge(bounds, now, pace, 0.5, acme).forecast.first_s - (0.0075 + 0.01)) < 1e-9);
+  EXPECT(counted_before({1, 1, 10000}, {{{0, 0}, {0, 0}, {1, 10000}}}, Priority::kInteractive, 1, 200).queued_tokens == 12);
+}
+
 // At the pace that was measured, what was refused is let in after the time that it was told, and not long before.
 static void come_again_is_honest() {
   std::mt19937 random(3);
@@ -205,22 +275,25 @@ static void come_again_is_honest() {
   EXPECT(told > 1000);
 }
 
-static void nine_of_ten_first_tokens_come_after_the_calibrated_forecast() {
-  for (const double bias : {0.2, 1.0, 1.5}) {
+static void nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_twenty_before_what_is_enough() {
+  for (const double bias : {0.2, 1.0, 1.5, 3.0}) {
     std::mt19937 random(4);
     std::lognormal_distribution<double> noise(std::log(bias), 0.5);
     Calibration calibration;
-    int early = 0;
+    int early = 0, late = 0;
     for (int i = 0; i < 20000; ++i) {
       const double actual_s = 2.0 * noise(random);
-      if (i >= 2000) early += actual_s < 2.0 * calibration.ratio();
+      const Ratio ratio = calibration.ratio();
+      if (i >= 2000) early += actual_s < 2.0 * ratio.certain, late += actual_s > 2.0 * ratio.enough;
       calibration.note(2.0, actual_s);
     }
     EXPECT(early > 18000 * 0.08 && early < 18000 * 0.12);
+    EXPECT(late > 18000 * 0.04 && late < 18000 * 0.06);
   }
   Calibration calibration;
   calibration.note(0, 1), calibration.note(1, -1), calibration.note(NAN, NAN);
-  EXPECT(calibration.ratio() > 0.4 && calibration.ratio() < 0.6);
+  calibration.note(1, 5, 0.4);  // its own prompt: nothing was learnt of queues
+  EXPECT(calibration.ratio().certain > 0.4 && calibration.ratio().certain < 0.6 && calibration.ratio().enough == 1);
 }
 
 int main() {
@@ -233,10 +306,14 @@ int main() {
   a_higher_class_is_never_refused_where_a_lower_one_is_let_in();
   a_prompt_is_bounded_by_what_is_queued_and_never_by_itself();
   a_forecast_is_the_tenants_share_of_the_pace();
+  a_lower_class_of_ones_own_counts_only_for_what_is_served_of_it_meanwhile();
   places_are_waited_for_only_while_all_are_taken();
   an_unknown_pace_forecasts_nothing_and_lets_in();
   a_deadline_that_is_out_of_reach_is_known_at_the_door();
   a_queue_beyond_the_objective_is_not_joined_but_a_long_prompt_alone_is_served();
+  the_queue_leaves_room_for_the_prompt_but_not_for_more_than_half_the_objective();
+  a_queue_that_takes_longer_than_forecast_is_let_grow_less();
+  the_example_of_the_docs_holds();
   come_again_is_honest();
-  nine_of_ten_first_tokens_come_after_the_calibrated_forecast();
+  nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_twenty_before_what_is_enough();
 }
