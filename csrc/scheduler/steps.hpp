@@ -5,8 +5,9 @@
 
 namespace aruntime {
 
-// However long decodes take: prompts get on.
+// Prompts get on however long decodes take: so many tokens, and as many as make the step twice as long.
 inline constexpr std::int64_t kPrefillTokensMin = 16;
+inline constexpr double kStretch = 2.0;
 // A wrong no is worse than a late one: of the time that a prompt seems to need, only so much is held to be certain.
 inline constexpr double kCertain = 0.5;
 // So many are tried in one plan that cannot be taken up. Who comes after them has less of a claim than all of these.
@@ -113,11 +114,12 @@ inline void Scheduler::add_prefills(StepPlan& step) {
   }
 }
 
-// Tokens of prompts that this step takes.
+// Tokens of prompts that this step takes: all that fit while nobody decodes, else what the objective allows.
 inline std::int32_t Scheduler::prefill_room() const noexcept {
   const std::int64_t room = limits_.step_tokens_max - decodes_.decodes;
-  if (decodes_.decodes == 0 || !pace_.known() || !std::isfinite(limits_.itl_s)) return static_cast<std::int32_t>(room);
-  return static_cast<std::int32_t>(std::min(room, std::max(kPrefillTokensMin, pace_.prefill_room(decodes_, limits_.itl_s))));
+  if (decodes_.decodes == 0 || !pace_.known()) return static_cast<std::int32_t>(room);
+  const double limit_s = std::max(limits_.itl_s, kStretch * pace_.seconds(decodes_));
+  return static_cast<std::int32_t>(std::min(room, std::max(kPrefillTokensMin, pace_.prefill_room(decodes_, limit_s))));
 }
 
 // Those whose block is written, or will never be, wait for their turn again.

@@ -318,6 +318,17 @@ def test_a_step_takes_no_more_of_prompts_than_the_objective_allows_those_who_dec
     assert 20 <= plan.tokens - 1 <= 30  # 1 ms + 0.5 ms leave 2.5 ms, 25 tokens
 
 
+def test_an_objective_that_cannot_be_met_leaves_prompts_as_much_time_as_decodes_take() -> None:
+    scheduler, now_s = paced(itl_s=1e-6)
+    submit(scheduler, 100, max_tokens=500)
+    while scheduler.stats().running + scheduler.stats().waiting > 1:
+        step(scheduler, now_s=now_s)
+    submit(scheduler, 101, prompt=[99] * 1000)
+    plan = scheduler.plan(now_s)
+    assert plan.decodes == 1
+    assert plan.tokens - 1 == 16 == pytest.approx(1.5e-3 / 1e-4, rel=0.3)
+
+
 def test_with_nobody_decoding_a_step_is_filled() -> None:
     scheduler, now_s = paced(itl_s=0.004)
     while scheduler.stats().running + scheduler.stats().waiting > 0:
