@@ -28,7 +28,7 @@ inline constexpr std::array<double, kClasses> kClassWeight = {16.0, 4.0, 1.0};
 // A class's turn comes when it is behind by what so many tokens cost it: of classes that were idle the high one goes first.
 inline constexpr double kTurnTokens = 256.0;
 // Service at full weight that a tenant can be behind when it comes back, in prefilled tokens.
-inline constexpr double kSavedTokens = 8192.0;
+inline constexpr double kSavedTokens = 32768.0;
 // Reserved service that was not asked for is kept for so long.
 inline constexpr double kCredit_s = 1.0;
 
