@@ -53,7 +53,7 @@ def measure(decodes_each: int = 24) -> tuple[np.ndarray, np.ndarray]:
             if plan.tokens == 0:
                 break
             made_of = (1, plan.tokens - plan.decodes, plan.decodes, int(plan.context_len.sum()))
-            scheduler.commit(runner.run(plan)[0], time.perf_counter())
+            scheduler.commit(runner.launch(plan).fetch()[0], time.perf_counter())
             work.append(made_of)
             seconds.append(time.perf_counter() - started)
     return np.array(work, float), np.array(seconds)

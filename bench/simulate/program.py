@@ -88,8 +88,10 @@ class Books:
 
     @property
     def hit_share(self) -> float:
-        """Of the requests with a deadline, those that had their whole answer by then."""
-        timed = self.records[np.isfinite(self.records["timeout_s"])]
+        """Of the requests with a deadline, those that had their whole answer by then; those whose time is not over
+        when the run is are left out."""
+        decided = (self.records["finish"] > 0) | (self.records["refusal"] > 0)
+        timed = self.records[np.isfinite(self.records["timeout_s"]) & decided]
         whole = np.isin(timed["finish"], (STOP, LENGTH)) & (timed["end_s"] <= timed["timeout_s"])
         return float(whole.mean()) if len(timed) else float("nan")
 

@@ -80,7 +80,8 @@ The first is the roofline of the data sheet with the shares assumed in `bench/si
 fitted by `bench/simulate/calibrate.py` to {measured["steps"]} real steps ({measured["left_out"]} left out; relative
 error median {measured["relative_error_median"]:.1%}, p90 {measured["relative_error_p90"]:.1%}). Where nothing else is
 said it is the first. Load 1 is {capacity_per_s():.1f} requests/s. Goodput counts answers whose first token came within
-1 s and whose tokens came at most 50 ms apart in the mean.
+1 s and whose tokens came at most 50 ms apart in the mean. Where no number of seeds is given it is one, and small
+differences are noise. What had not ended when a run did counts as not answered.
 """
 
 

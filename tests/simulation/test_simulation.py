@@ -3,17 +3,13 @@
 A failure says its seed and step; `simulate chaos SEED STEPS` replays it (docs/simulation.md).
 """
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from native import SANITIZE, build
 
-HERE = Path(__file__).parent
-HEADERS = HERE.parent.parent / "csrc"
-COMPILER = os.environ.get("CXX") or shutil.which("g++") or "c++"
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+CPP = Path(__file__).parent / "cpp"
 
 STEPS = 1_000_000
 SEEDS = 50
@@ -21,12 +17,7 @@ SEEDS = 50
 
 @pytest.fixture(scope="module")
 def simulate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("simulate") / "simulate"
-    options = ["-std=c++20", "-O1", "-g1", "-Wall", "-Wextra", "-Wconversion", "-Werror", *SANITIZE, f"-I{HEADERS}"]
-    command = [COMPILER, *options, str(HERE / "cpp/simulate.cpp"), "-o", str(program)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    return program
+    return build(CPP / "simulate.cpp", tmp_path_factory.mktemp("simulate"), *SANITIZE, "-Wconversion")
 
 
 def run(program: Path, *arguments: object, text: str = "") -> "subprocess.CompletedProcess[str]":

@@ -41,6 +41,7 @@ int scenario_run(const std::string& folder) {
   try {
     World world(Scenario::read(std::cin));
     world.run();
+    world.close_books();
     world.books().write(folder);
     print(world);
     return 0;

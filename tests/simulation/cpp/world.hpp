@@ -34,6 +34,9 @@ class World {
   // Lets everybody finish, with no newcomers; then every request has ended, and every block is back.
   void settle();
 
+  // Writes down whoever is still there when time is over, as not ended.
+  void close_books();
+
   double now_s() const noexcept { return now_s_; }
   std::int64_t steps() const noexcept { return steps_; }
   std::int64_t preemptions() const;

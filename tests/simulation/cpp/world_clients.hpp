@@ -276,6 +276,16 @@ inline void World::end(Ask& ask, std::uint32_t finish) {
   front_ends_[ask.front_end].release(ask);
 }
 
+inline void World::close_books() {
+  for (FrontEndPlaces& front_end : front_ends_) {
+    for (Ask& ask : front_end.places) {
+      if (!ask.live) continue;
+      ask.record.told = static_cast<std::uint32_t>(ask.told);
+      books_.add(ask.record);
+    }
+  }
+}
+
 // The next request of a conversation begins with all that was said.
 inline void World::come_again(const Ask& ask) {
   const TenantPlan& plan = scenario_.tenants[ask.tenant];
