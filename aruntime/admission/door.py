@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.budgets import Charge, check_budget, private_ledger
+from aruntime.admission.gate import Verdict
 from aruntime.admission.refusals import refusal
 from aruntime.admission.route import Route
 from aruntime.admission.tenants import NOBODY, Tenant
@@ -73,20 +74,22 @@ class Door:
         """Sequences of this front end that have not ended."""
         return sum(route.in_flight_here for route in self._routes.values())
 
+    def glance(self, route: Route, ask: Ask) -> None:
+        """Say no to `ask`, the least that a request can turn out to be, before its text is read; else say nothing.
+
+        Draining; DeadlineExceeded: out of reach; Overloaded.
+        """
+        self._judge(route, ask, self._clock())
+
     def admit(self, route: Route, ask: Ask) -> Ticket:
         """Let `ask` in, or say why not, and wait for nothing.
 
         Draining; InvalidRequest: no wait would help; DeadlineExceeded: out of reach; Overloaded; RateLimitExceeded.
         """
         now_s = self._clock()
-        if self.draining:
-            raise Draining("the server is shutting down", retry_after_s=1.0)
-        shared = len(self.tenants) > 2  # one is NOBODY
-        route.check_size(ask, shared)
+        route.check_size(ask, self._shared)
         check_budget(ask)
-        verdict = route.judge(ask, now_s, shared)
-        if verdict.refusal:
-            raise refusal(verdict, ask, ask.deadline_s - now_s, route.limits.ttft_s)
+        verdict = self._judge(route, ask, now_s)
         charge = Charge(self.ledger, ask, now_s)
         seed = ask.sampling.seed if ask.sampling.seed is not None else self._seeds.getrandbits(63)
         try:
@@ -97,6 +100,20 @@ class Door:
         if ask.deadline_s != math.inf:
             ticket.expire_at(ask.deadline_s, ask.deadline_s - ask.arrived_s)
         return ticket
+
+    @property
+    def _shared(self) -> bool:
+        """Whether more tenants than one are known; one is NOBODY."""
+        return len(self.tenants) > 2
+
+    def _judge(self, route: Route, ask: Ask, now_s: float) -> Verdict:
+        """The verdict on `ask`, which is yes; else its error."""
+        if self.draining:
+            raise Draining("the server is shutting down", retry_after_s=1.0)
+        verdict = route.judge(ask, now_s, self._shared)
+        if verdict.refusal:
+            raise refusal(verdict, ask, ask.deadline_s - now_s, route.limits.ttft_s)
+        return verdict
 
     def _on_bell(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -6,8 +6,11 @@ the sums, so two front ends that both see one free place are both let in; the en
 """
 
 from libc.stdint cimport int64_t, uint32_t
+from libcpp.vector cimport vector
 
-from aruntime.admission.rule cimport Bounds, Calibration, CppVerdict, Pace, Request, Standing, could_hold, judge
+from aruntime.admission.rule cimport (
+    Bounds, Calibration, CppVerdict, Pace, Request, Standing, Turns, could_hold, judge,
+)
 from aruntime.queue.records cimport Priority
 from aruntime.queue.table cimport SharedTable, Table
 
@@ -23,7 +26,7 @@ cdef uint32_t TENANTS = TENANTS_MAX
 cdef uint32_t TENANT = tenant_column(0, TenantColumn.IN_FLIGHT)
 cdef uint32_t EACH = TENANT_COLUMNS
 cdef uint32_t TENANT_QUEUED = TenantColumn.QUEUED, TENANT_QUEUED_TOKENS = TenantColumn.QUEUED_TOKENS
-cdef uint32_t TENANT_WAITING = TenantColumn.WAITING
+cdef uint32_t TENANT_WAITING = TenantColumn.WAITING, TENANT_LEAD = TenantColumn.LEAD
 cdef uint32_t CLASSES = len(PythonPriority)
 
 
@@ -42,7 +45,9 @@ cdef class Gate:
     cdef Table _table
     cdef uint32_t _row
     cdef Bounds _bounds
-    cdef Calibration _calibration
+    # By tenant: one that floods waits longer than is forecast, which says nothing of the others.
+    cdef vector[Calibration] _calibrations
+    cdef vector[Turns] _turns
 
     def __cinit__(self, Table table not None, uint32_t row, *, int64_t sequences_max, int64_t waiting_max,
                   int64_t waiting_tokens_max, double ttft_s):
@@ -50,6 +55,8 @@ cdef class Gate:
         self._table = table
         self._row = row
         self._bounds.sequences_max = sequences_max
+        self._calibrations.resize(TENANTS)
+        self._turns.resize(TENANTS)
         self.set_bounds(waiting_max, waiting_tokens_max, ttft_s)
 
     def set_bounds(self, int64_t waiting_max, int64_t waiting_tokens_max, double ttft_s):
@@ -59,10 +66,11 @@ cdef class Gate:
         self._bounds.ttft_s = ttft_s
 
     def judge(self, uint32_t tenant, double weight, uint32_t priority, int64_t sequences, int64_t prompt_tokens,
-              double left_s, double spent_s, bint shared):
+              double arrived_s, double deadline_s, double now_s, bint shared):
         """The verdict on a request of `sequences`, with `prompt_tokens` over all of them.
 
-        It came `spent_s` ago and has `left_s` before its deadline. `shared`: more tenants than one are known.
+        Moments are of the monotonic clock. `shared`: more tenants than one are known. Whoever is refused is told a turn
+        of its own at which to come again.
         """
         cdef SharedTable* table = self._table.at(0, 0)
         cdef Standing now
@@ -82,6 +90,7 @@ cdef class Gate:
         if table.get(ENGINE, own + TENANT_WAITING) > 0:
             now.rivals_weight -= weight
         now.rivals_weight = max(0.0, now.rivals_weight)
+        now.lead_tokens = table.get(ENGINE, own + TENANT_LEAD)
         now.shared = shared
         now.drain_s = table.get(ENGINE, DRAIN) / 1e6
         pace.step_s = table.get(ENGINE, STEP) / 1e6
@@ -91,13 +100,13 @@ cdef class Gate:
         request.prompt_tokens = prompt_tokens
         request.priority = <Priority> priority
         request.weight = weight
-        request.left_s = left_s
-        request.spent_s = spent_s
-        cdef CppVerdict found = judge(self._bounds, now, pace, self._calibration.ratio(), request)
+        request.left_s = deadline_s - now_s
+        request.spent_s = now_s - arrived_s
+        cdef CppVerdict found = judge(self._bounds, now, pace, self._calibrations[tenant].ratio(), request)
         cdef Verdict verdict = Verdict.__new__(Verdict)
         verdict.refusal = <int> found.refusal
         verdict.shared = shared
-        verdict.retry_after_s = found.retry_after_s
+        verdict.retry_after_s = self._turns[tenant].next_s(found, now_s)
         verdict.queue_s = found.queue_s
         verdict.wait_s = found.forecast.wait_s
         verdict.first_s = found.forecast.first_s
@@ -122,7 +131,7 @@ cdef class Gate:
               double actual_s):
         """Its first token has come, `actual_s` after it was let in by `verdict`."""
         self._queue(tenant, priority, -1, -prompt_tokens)
-        self._calibration.note(verdict.first_s, actual_s, verdict.wait_s)
+        self._calibrations[tenant].note(verdict.first_s, actual_s, verdict.wait_s)
 
     def leave(self, uint32_t tenant, uint32_t priority, int64_t prompt_tokens, bint begun):
         """Its end has come back."""
@@ -131,10 +140,10 @@ cdef class Gate:
             self._queue(tenant, priority, -1, -prompt_tokens)
         self._table.at(0, 0).add(self._row, ENDED, 1)
 
-    @property
-    def ratio(self):
-        """(certain, enough): what a forecast is to be multiplied by, as the first tokens have taught."""
-        return self._calibration.ratio().certain, self._calibration.ratio().enough
+    def ratio(self, uint32_t tenant):
+        """(certain, enough): what a forecast for `tenant` is to be multiplied by, as its first tokens have taught."""
+        own_columns(tenant)
+        return self._calibrations[tenant].ratio().certain, self._calibrations[tenant].ratio().enough
 
     cdef _add(self, uint32_t column, uint32_t tenant_column, int64_t delta):
         cdef SharedTable* table = self._table.at(0, 0)

@@ -110,8 +110,9 @@ class Route:
             ask.priority,
             ask.choices,
             ask.n * ask.prompt_tokens,
-            ask.deadline_s - now_s,
-            now_s - ask.arrived_s,
+            ask.arrived_s,
+            ask.deadline_s,
+            now_s,
             shared,
         )
 

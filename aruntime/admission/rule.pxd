@@ -54,6 +54,7 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
         Held all, tenant
         Queued classes[3]
         double rivals_weight
+        int64_t lead_tokens
         cbool shared
         double drain_s
 
@@ -67,6 +68,9 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
         double retry_after_s
         Forecast forecast
         double queue_s
+
+    cppclass Turns:
+        double next_s(const CppVerdict& verdict, double now_s)
 
     bint could_hold(const Bounds& bounds, bint shared, const Request& request)
     CppVerdict judge(const Bounds& bounds, const Standing& now, const Pace& pace, const Ratio& ratio,

@@ -1,6 +1,6 @@
 """POST /v1/completions and /v1/chat/completions: the same steps for both.
 
-read -> parse -> resolve the model -> tokenize -> admit at the door -> answer (http/generation.py)
+read -> parse -> resolve the model -> glance at the door -> tokenize -> admit -> answer (http/generation.py)
 """
 
 import time
@@ -37,6 +37,7 @@ async def create_completion(request: Request) -> Response:
     body = parse_completion(await read_json(request, context.limits))
     served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
     meter = Meter(served.route, request, context.clock)
+    context.view.door.glance(served.route, _least(terms))
     prompts = [
         array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
         for prompt in body.prompts
@@ -54,11 +55,25 @@ async def create_chat_completion(request: Request) -> Response:
     body = parse_chat(await read_json(request, context.limits))
     served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
     meter = Meter(served.route, request, context.clock)
+    context.view.door.glance(served.route, _least(terms))
     prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
     room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "messages")
     max_tokens = body.max_completion_tokens or body.max_tokens or room
     ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "messages")
     return _generation(context, served, body, ask, meter)
+
+
+def _least(terms: Terms) -> Ask:
+    """The least that a request can turn out to be once its text is read: a token for a token."""
+    return Ask(
+        request_id=terms.request_id,
+        prompts=[array("i", [0])],
+        max_tokens=1,
+        arrived_s=terms.arrived_s,
+        deadline_s=terms.deadline_s,
+        priority=terms.priority,
+        tenant=terms.tenant,
+    )
 
 
 def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tenant, param: str) -> int:

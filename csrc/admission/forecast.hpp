@@ -4,6 +4,8 @@
 //   place_s   = (its tenant's queued sequences + these) * take_up_s / share            only while every place is taken
 //   first_s   = max(prefill_s, place_s) + a step
 //
+// A tenant that has had less than its share is served before all others until it has caught up (its lead): so much of what
+// it has queued takes no longer than alone.
 // Of its tenant's queue counts whole what is of its class or a higher one. Of a lower class counts what is served of it
 // meanwhile: for 16 tokens of interactive ones, 4 of standard and 1 of batch ones (kClassWeight). Nobody waits longer than
 // all that is queued takes together, whatever his share: the server is never idle on purpose.
@@ -64,11 +66,14 @@ struct Forecast {
   double first_s = 0;  // until each of its sequences has a token; 0 when the pace is not known
 };
 
-// `rivals_weight`: the weights of the other tenants that have something queued.
+// `rivals_weight`: the weights of the other tenants that have something queued. `lead_tokens`: what the tenant may have
+// prefilled before anybody else.
 inline Forecast forecast(const Pace& pace, const Held& all, const Held& tenant, double weight, double rivals_weight,
-                         std::int64_t sequences, std::int64_t prompt_tokens) noexcept {
+                         std::int64_t sequences, std::int64_t prompt_tokens, std::int64_t lead_tokens = 0) noexcept {
   if (!(pace.prefill_tokens_per_s > 0)) return {};
-  const double slowdown = (weight + rivals_weight) / weight;
+  const auto wanted = static_cast<double>(std::max<std::int64_t>(1, tenant.queued_tokens + prompt_tokens));
+  const double shared = std::clamp(1 - static_cast<double>(lead_tokens) / wanted, 0.0, 1.0);
+  const double slowdown = 1 + shared * rivals_weight / weight;
   // The time for `more` behind what is queued, each at `unit_s`.
   const auto behind = [&](std::int64_t own, std::int64_t everybody, std::int64_t more, double unit_s) {
     const auto own_s = static_cast<double>(own + more) * slowdown;

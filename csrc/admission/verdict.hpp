@@ -43,6 +43,7 @@ struct Standing {
   Held all, tenant;
   Classes classes{};         // of the tenant's queue; what is not said to be of a lower class is of its own
   double rivals_weight = 0;  // of the other tenants that have something queued
+  std::int64_t lead_tokens = 0;  // what the tenant may have prefilled before any of them
   bool shared = false;       // more tenants than this one are known
   double drain_s = 0;        // until all of it has ended; 0 when not known
 };
@@ -59,6 +60,7 @@ struct Request {
 struct Verdict {
   Refusal refusal = Refusal::kNone;
   double retry_after_s = 0;  // 1 to 60; 0 when let in, and when coming again would not help
+  double each_s = 0;         // how much later there is room for one more like it
   Forecast forecast;
   double queue_s = 0;  // the forecast wait, and enough
 };
@@ -115,11 +117,12 @@ inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace
   Verdict verdict;
   const Held before = counted_before(now.tenant, now.classes, request.priority, request.sequences, request.prompt_tokens);
   verdict.forecast = forecast(pace, now.all, before, request.weight, now.rivals_weight, request.sequences,
-                              request.prompt_tokens);
+                              request.prompt_tokens, now.lead_tokens);
   verdict.queue_s = verdict.forecast.wait_s * ratio.enough;
-  const auto refuse = [&](Refusal refusal, double seconds) {
+  const auto refuse = [&](Refusal refusal, double seconds, double each_s) {
     verdict.refusal = refusal;
     verdict.retry_after_s = std::clamp(seconds, kRetryAfterMinS, kRetryAfterMaxS);
+    verdict.each_s = each_s;
     return verdict;
   };
   if (request.left_s <= verdict.forecast.first_s * ratio.certain) {
@@ -132,18 +135,38 @@ inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace
   const double token_s = pace.prefill_tokens_per_s > 0 ? 1 / pace.prefill_tokens_per_s : 0;
   const Excess sequences = sequences_over(bounds, now, request);
   const Excess tokens = tokens_over(bounds, now, request);
-  if (sequences.all > 0) return refuse(Refusal::kFull, static_cast<double>(sequences.all) * end_s);
-  if (tokens.all > 0) return refuse(Refusal::kTokens, static_cast<double>(tokens.all) * token_s);
+  const double each_s = static_cast<double>(request.sequences) * end_s;
+  if (sequences.all > 0) return refuse(Refusal::kFull, static_cast<double>(sequences.all) * end_s, each_s);
+  if (tokens.all > 0) {
+    return refuse(Refusal::kTokens, static_cast<double>(tokens.all) * token_s,
+                  static_cast<double>(request.prompt_tokens) * token_s);
+  }
   if (sequences.tenant > 0 || tokens.tenant > 0) {
     return refuse(Refusal::kShare, std::max(static_cast<double>(sequences.tenant) * end_s,
-                                            static_cast<double>(tokens.tenant) * token_s));
+                                            static_cast<double>(tokens.tenant) * token_s), each_s);
   }
   // Its own prompt, and what has passed already, are not the queue's fault: they count for at most half the objective.
   const double objective_s = bounds.ttft_s * (1 - 1 / parts_of(request.priority));
   const double own_s = request.spent_s + verdict.forecast.first_s * ratio.enough - verdict.queue_s;
   const double late_s = verdict.queue_s + std::min(own_s, objective_s / 2) - objective_s;
-  if (late_s > 0) return refuse(Refusal::kSlow, late_s);
+  if (late_s > 0) return refuse(Refusal::kSlow, late_s, each_s);
   return verdict;
 }
+
+// When each of those who are refused shall come again: not all at the moment at which there is room for one.
+//
+// A tenant's queue outside the door, of which only the end is kept (virtual scheduling, ITU-T I.371).
+class Turns {
+ public:
+  // Seconds until the turn of one more, who was told that there will be room after `verdict.retry_after_s`.
+  double next_s(const Verdict& verdict, double now_s) noexcept {
+    if (!(verdict.retry_after_s > 0)) return 0;
+    last_s_ = std::min(std::max(last_s_ + verdict.each_s, now_s + verdict.retry_after_s), now_s + kRetryAfterMaxS);
+    return last_s_ - now_s;
+  }
+
+ private:
+  double last_s_ = 0;
+};
 
 }  // namespace aruntime::admission

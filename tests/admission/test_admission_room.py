@@ -94,12 +94,12 @@ async def test_a_deadline_out_of_reach_is_refused_at_once_and_one_within_it_is_n
 
 async def test_forecasts_that_come_true_early_are_trusted_less(house: House) -> None:
     house.pace(prefill_tokens_per_s=10)
-    before, _ = house.route.gate.ratio
+    before, _ = house.route.gate.ratio(house.ask().tenant.index)
     for _ in range(10):
         house.admit()
         house.engine.say(*house.engine.submitted[-1], 1, FinishReason.LENGTH)  # at once
         await asyncio.sleep(0.005)
-    assert house.route.gate.ratio[0] < before
+    assert house.route.gate.ratio(house.ask().tenant.index)[0] < before
 
 
 async def test_a_queue_that_took_longer_than_was_forecast_is_let_grow_less(house: House) -> None:
@@ -108,7 +108,7 @@ async def test_a_queue_that_took_longer_than_was_forecast_is_let_grow_less(house
     house.admit()
     house.engine.say(*house.engine.submitted[-1], 1, FinishReason.LENGTH)  # long before
     await asyncio.sleep(0.005)
-    assert house.route.gate.ratio[1] < 1
+    assert house.route.gate.ratio(house.ask().tenant.index)[1] < 1
     verdict = house.route.judge(house.ask(), time.monotonic(), False)
     for _ in range(20):
         house.route.gate.begin(0, 1, 0, verdict, 3.0)

@@ -47,6 +47,7 @@ struct Ask {
   bool cancelled = false;  // the client left; `expired`: at its deadline
   bool expired = false;
   bool broken = false;     // its model failed
+  double queue_s = 0;  // of what was forecast for it, in the queue
   double last_s = 0;  // when it was last told a token
   double read_s = 0;  // when its reader will have read all that it was told
   double gaps_s = 0;

@@ -23,13 +23,15 @@ struct Counts {
   // Written by the engine after each step.
   admission::Pace pace;
   double waiting_weight = 0, drain_s = 0;
+  std::vector<std::int64_t> lead_tokens;
 
   std::int64_t load() const noexcept { return all.in_flight; }
 };
 
 class Door {
  public:
-  explicit Door(const Scenario& scenario) : scenario_(scenario), buckets_(2 * scenario.tenants.size()) {
+  explicit Door(const Scenario& scenario)
+      : scenario_(scenario), calibrations_(scenario.tenants.size()), buckets_(2 * scenario.tenants.size()) {
     const Engine& engine = scenario.engine;
     bounds_ = {.sequences_max = engine.limits.sequences_max, .waiting_max = engine.limits.waiting_max,
                .waiting_tokens_max = engine.waiting_tokens_max, .ttft_s = engine.ttft_s};
@@ -48,20 +50,22 @@ class Door {
     standing.rivals_weight = counts.waiting_weight;
     if (standing.tenant.queued > 0) standing.rivals_weight -= weight(tenant);
     standing.rivals_weight = std::max(0.0, standing.rivals_weight);
+    if (tenant < counts.lead_tokens.size()) standing.lead_tokens = counts.lead_tokens[tenant];
     admission::Request request;
     request.prompt_tokens = ask.prompt_tokens;
     request.priority = scenario_.run.hide_classes ? Priority::kStandard : ask.priority;
     request.weight = weight(tenant);
     if (!scenario_.run.hide_deadlines) request.left_s = ask.deadline_s - now_s;
-    const auto verdict = admission::judge(bounds_, standing, counts.pace, calibration_.ratio(), request);
+    const auto verdict = admission::judge(bounds_, standing, counts.pace, calibrations_[tenant].ratio(), request);
     ask.record.forecast_s = static_cast<float>(verdict.forecast.first_s);
+    ask.queue_s = verdict.forecast.wait_s;
     if (verdict.refusal != admission::Refusal::kNone) return static_cast<std::uint32_t>(verdict.refusal);
     return spend(ask, now_s) ? 0 : kBudget;
   }
 
   // A first token came: what was forecast for it teaches.
   void note(const Ask& ask, double now_s) {
-    calibration_.note(static_cast<double>(ask.record.forecast_s), now_s - ask.record.arrived_s);
+    calibrations_[scenario_.run.hide_tenants ? 0 : ask.tenant].note(static_cast<double>(ask.record.forecast_s), now_s - ask.record.arrived_s, ask.queue_s);
   }
 
   // Gives back what it was charged for and did not get.
@@ -101,7 +105,7 @@ class Door {
 
   const Scenario& scenario_;
   admission::Bounds bounds_;
-  admission::Calibration calibration_;
+  std::vector<admission::Calibration> calibrations_;  // by tenant
   std::deque<std::atomic<std::int64_t>> buckets_;  // requests, then tokens, of each tenant
 };
 

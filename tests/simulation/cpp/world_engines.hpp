@@ -250,6 +250,10 @@ inline void World::signal(Replica& replica) {
                          .take_up_s = stats.take_up_s};
   replica.counts.waiting_weight = stats.waiting_weight;
   replica.counts.drain_s = stats.drain_s;
+  replica.counts.lead_tokens.clear();
+  for (std::uint32_t tenant = 0; tenant < scenario_.tenants.size(); ++tenant) {
+    replica.counts.lead_tokens.push_back(static_cast<std::int64_t>(replica.scheduler->lead_tokens(tenant)));
+  }
   replica.seen = replica.counts;
   for (FrontEndPlaces& front_end : front_ends_) front_end.own_since_signal[replica.number] = 0;
 }
