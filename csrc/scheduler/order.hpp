@@ -73,7 +73,13 @@ class FairOrder {
   double lead_tokens(std::uint32_t number) const noexcept {
     const Tenant& owner = tenants_[number];
     const double others = number == least_ ? second_time_ : least_time_;
-    return std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, kSavedTokens);
+    const double behind = std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, kSavedTokens);
+    return behind + (is_owed(owner) ? owner.credit_tokens : 0.0);
+  }
+
+  // Whether a tenant has had less than what is reserved for it.
+  static bool is_owed(const Tenant& owner) noexcept {
+    return owner.terms.tokens_per_s_reserved > 0.0 && owner.credit_tokens > 0.0;
   }
 
   // When it is the turn of one of a tenant's classes, in virtual time.
@@ -187,9 +193,7 @@ class FairOrder {
   }
 
   static bool is_before(const Tenant& one, const Sequence& its, const Tenant& other, const Sequence& others) noexcept {
-    const bool owed = one.terms.tokens_per_s_reserved > 0.0 && one.credit_tokens > 0.0;
-    const bool other_owed = other.terms.tokens_per_s_reserved > 0.0 && other.credit_tokens > 0.0;
-    if (owed != other_owed) return owed;
+    if (is_owed(one) != is_owed(other)) return is_owed(one);
     return one.virtual_time != other.virtual_time ? one.virtual_time < other.virtual_time : its.number < others.number;
   }
 

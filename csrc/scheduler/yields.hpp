@@ -4,8 +4,9 @@
 //                                   who is paused; tenants beyond their reservation, of these the one that holds most for
 //                                   its weight; in it who will miss its deadline; the lower class; the last to come
 //   blocks that are reserved      of tenants beyond their own reservation only, in the same order
-//   a place in the steps          a tenant below its share of them, or far behind in service, takes one of a tenant above
-//                                   its own share that has had more service, the furthest above; within a tenant a class
+//   a place in the steps          a tenant below its reserved service takes one of a tenant that is not; one below its
+//                                   share of the places, or far behind in service, takes one of a tenant above its own
+//                                   share that has had more service; of the furthest above; within a tenant a class
 //                                   whose turn it is takes one of a lower class. Never from whoever has not computed a
 //                                   block's worth since it was taken up, so that two cannot chase each other round
 //
@@ -165,7 +166,9 @@ inline Sequence* Scheduler::gives_place_to(const Sequence& sequence) noexcept {
   for (const std::uint32_t number : order_.present()) {
     const Tenant& other = order_.tenants()[number];
     const double beyond = (other.running - share(other)) / other.terms.weight;
-    if (other.virtual_time > ahead && beyond > furthest) above = &other, furthest = beyond;
+    const bool owes = FairOrder::is_owed(own) && !FairOrder::is_owed(other);
+    if (&other == &own || other.running == 0 || !(owes || (other.virtual_time > ahead && beyond > 0.0))) continue;
+    if (!above || beyond > furthest) above = &other, furthest = beyond;
   }
   const auto is_lower = [&](Priority priority) {
     const Flow& flow = own.flows[static_cast<std::size_t>(priority)];
