@@ -48,10 +48,10 @@ class Books:
     seed: int
     seconds: float  # of the part that counts
 
-    def of(self, tenant: int) -> "Books":
-        """The books of one tenant."""
-        keep = self.records["tenant"] == tenant
-        return Books(self.records[keep], self.gaps[tenant : tenant + 1], self.service, self.seed, self.seconds)
+    def of(self, *tenants: int) -> "Books":
+        """The books of some tenants."""
+        keep = np.isin(self.records["tenant"], tenants)
+        return Books(self.records[keep], self.gaps[list(tenants)], self.service, self.seed, self.seconds)
 
     @property
     def answered(self) -> Any:

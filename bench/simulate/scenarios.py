@@ -61,6 +61,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+# The peak is looked for up to here: beyond, what is let in is shorter than what is sent, for the door says no to long
+# prompts first, so more requests a second are answered with no more work.
+SATURATED = 1.2
+
+
 @cache
 def capacity_per_s() -> float:
     """Load 1: the requests a second that one replica answers when far more are waiting than it can take."""
@@ -103,7 +108,7 @@ def load() -> Finding:
                     )
                 )
     for door in ("door", "tight door"):
-        peak = max(value for (which, _), value in good.items() if which == door)
+        peak = max(value for (which, load), value in good.items() if which == door and load <= SATURATED)
         for load, least in ((2.0, 0.95), (10.0, 0.90)):
             share = good[door, load] / peak
             finding.goals.append(
@@ -148,7 +153,8 @@ def flood() -> Finding:
         "flood",
         "One tenant floods",
         "Four tenants of equal weight, 0.2 of the capacity each, until the fourth sends ten times that. `10 x, "
-        "reserved`: each of the others has reserved one and a half times the tokens a second that it needs.",
+        "reserved`: each of the others has reserved one and a half times the tokens a second that it needs. The goal "
+        "is for the three together: a p99 of one tenant alone rests on a handful of requests.",
         ("the fourth", "tenant", "requests/s", "refused %", "TTFT p50 ms", "p99 ms", "ITL p99 ms"),
     )
     rate = 0.2 * capacity_per_s()
@@ -160,13 +166,15 @@ def flood() -> Finding:
         "10 x": (10 * rate, 0.0),
         "10 x, reserved": (10 * rate, 1.5 * needed),
     }
-    p99: dict[str, list[float]] = {}
+    p99: dict[str, float] = {}
+    by_tenant: dict[str, list[float]] = {}
     refused: dict[str, float] = {}
     for name, (fourth, reserved) in cases.items():
         other = {**CHAT, "rate_per_s": rate, "tokens_per_s_reserved": reserved}
         books = simulate([*[other] * 3, {**CHAT, "rate_per_s": fourth}])
         others = [books.of(tenant) for tenant in range(3)]
-        p99[name] = [own.ttft_s(0.99) for own in others]
+        p99[name] = books.of(0, 1, 2).ttft_s(0.99)
+        by_tenant[name] = [own.ttft_s(0.99) for own in others]
         refused[name] = max(own.refused_share for own in others)
         for tenant in range(4 if fourth else 3):
             own = books.of(tenant)
@@ -175,15 +183,15 @@ def flood() -> Finding:
                  percent(own.refused_share), ms(own.ttft_s(0.5)), ms(own.ttft_s(0.99)), ms(own.itl_s(0.99))]
             )  # fmt: skip
     for name in ("10 x", "10 x, reserved"):
-        worst = max(new / old for new, old in zip(p99[name], p99["as agreed"], strict=True))
+        ratio = p99[name] / p99["as agreed"]
         finding.goals += [
             Goal(f"{name}: no other tenant is refused", f"{refused[name]:.2%}", refused[name] == 0),
-            Goal(f"{name}: their p99 TTFT at most 1.3 x that without the flood", f"{worst:.2f} x", worst <= 1.3),
+            Goal(f"{name}: their p99 TTFT at most 1.3 x that without the flood", f"{ratio:.2f} x", ratio <= 1.3),
         ]
 
     def draw(axes: Any) -> None:
         for place, name in enumerate(cases):
-            axes.bar([place * 0.2 + tenant for tenant in range(3)], [1e3 * s for s in p99[name]], 0.2, label=name)
+            axes.bar([place * 0.2 + tenant for tenant in range(3)], [1e3 * s for s in by_tenant[name]], 0.2, label=name)
         axes.set_xticks([0.3, 1.3, 2.3], ["1", "2", "3"])
         axes.set(xlabel="tenant", ylabel="TTFT p99, ms", title="the others while the fourth floods")
         axes.legend()
