@@ -1,6 +1,6 @@
 # A fresh machine has Python 3.11 or newer, a C++20 compiler and make. Everything else is installed into .venv.
 #
-#   make serve   make test   make check   make bench   make gpu
+#   make serve   make test   make check   make bench   make simulate   make gpu
 
 PYTHON ?= python3
 PORT   ?= 8000
@@ -15,7 +15,7 @@ PIP  := $(BIN)/pip install --quiet --disable-pip-version-check --constraint cons
 NATIVE := setup.py $(shell find csrc aruntime kernels \( -name '*.hpp' -o -name '*.pyx' -o -name '*.pxd' \
           -o -path 'csrc/*.cpp' \))
 
-.PHONY: serve test check format bench gpu build clean
+.PHONY: serve test check format bench simulate gpu build clean
 
 serve: build
 	$(BIN)/aruntime serve --port $(PORT) $(ARGS)
@@ -35,6 +35,9 @@ format: $(VENV)/test.stamp
 
 bench: build $(VENV)/test.stamp
 	$(BIN)/python bench/quick.py $(ARGS)
+
+simulate: build $(VENV)/bench.stamp
+	$(BIN)/python bench/simulate/run.py $(ARGS)
 
 # On the GPU machine itself, with its own torch and triton: no virtual environment.
 gpu:
@@ -56,6 +59,10 @@ $(VENV)/build.stamp: $(VENV)/core.stamp $(NATIVE)
 
 $(VENV)/test.stamp: $(VENV)/core.stamp
 	$(PIP) --group test
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/core.stamp
+	$(PIP) --group bench
 	touch $@
 
 clean:

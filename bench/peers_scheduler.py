@@ -7,13 +7,14 @@ printed. Each contestant is a process of its own, pinned to the same core, and w
 them in turn for each case, so that all meet the same weather. A figure is the median over rounds of a round's median.
 
     decode N    a step of N decoding sequences: ours plan + commit through Cython, vLLM schedule + update_from_output
-    cold T      a prompt of T random tokens arrives that is nowhere in the cache: taken in, hashed, looked up
+    cold T      a prompt of T random tokens arrives that is nowhere in the cache: taken in, hashed, looked up; ours also
+                gets its blocks, enters them into the cache, and has its first step planned
     hit T       the same for a prompt that is there whole
     match T     the lookup alone of a prompt that is there whole: ours hash, lookup and share; SGLang one node of a tree
     insert T    its blocks are entered into the cache (vLLM does that inside schedule)
 
-Ours submits through Cython and calls the pool of csrc/cache through ctypes. vLLM: `Request` with its block hasher,
-`add_request`, `get_computed_blocks`. SGLang: its Python `RadixCache` alone.
+Ours goes through Cython; `match` and `insert` call the pool of csrc/cache through ctypes. vLLM: `Request` with its
+block hasher, `add_request`, `get_computed_blocks`. SGLang: its Python `RadixCache` alone.
 """
 
 import argparse
@@ -73,31 +74,33 @@ class Ours:
     def fresh(self, tokens: int) -> Any:
         return self.random.integers(0, VOCAB, tokens, dtype=self.np.int32)
 
-    def arrival(self, tokens: int, prompt_of: Callable[[], Any]) -> Turn:
-        scheduler = self.scheduling.make()
-
+    def arrival(self, scheduler: Any, prompt_of: Callable[[], Any], found: int) -> Turn:
         def turn() -> tuple[Callable[[], object], Callable[[], object]]:
             prompt = prompt_of()
 
+            plans: list[Any] = []
+
             def arrive() -> None:
-                scheduler.submit(front_end=1, slot=0, generation=0, prompt=prompt, max_tokens=512)
-                self.cache.hit(prompt)
+                self.scheduling.submit(scheduler, prompt)
+                plans.append(scheduler.plan(0.0))
 
             def leave() -> None:
+                assert plans[0].positions[0] == found, f"{plans[0].positions[0]} tokens found, want {found}"
+                scheduler.fail_step()
                 scheduler.drop_front_end(1)
-                self.cache.give_back()
 
             return arrive, leave
 
         return turn
 
     def cold(self, tokens: int) -> Turn:
-        return self.arrival(tokens, lambda: self.fresh(tokens))
+        return self.arrival(self.scheduling.make(), lambda: self.fresh(tokens), 0)
 
     def hit(self, tokens: int) -> Turn:
-        prompt = self.fresh(tokens)
-        self.cache.keep(prompt)
-        return self.arrival(tokens, lambda: prompt)
+        scheduler, prompt = self.scheduling.make(), self.fresh(tokens)
+        self.scheduling.answer(scheduler, prompt)
+        # One block less than whole: its last token is always computed.
+        return self.arrival(scheduler, lambda: prompt, tokens - BLOCK_TOKENS)
 
     def match(self, tokens: int) -> Turn:
         prompt = self.fresh(tokens)

@@ -20,6 +20,7 @@ from aruntime.control.tenants import Tenants
 from aruntime.control.worker import Command
 
 _BACKLOG = 1024
+_UNSENT_BYTES_MAX = 64 << 10
 _QUESTION = "What is a canary rollout?"
 
 
@@ -86,7 +87,9 @@ def _bind(host: str, number: int) -> socket.socket:
         listener = socket.create_server((host, number), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{number}: {error.strerror}") from None
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+    # Accepted connections inherit both. What a client does not read waits with us, where it is seen, not in the kernel.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
     return listener
 
 

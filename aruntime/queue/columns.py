@@ -129,9 +129,10 @@ class TenantColumn(IntEnum):
     RUNNING = 8
     BLOCKS = 9
     SERVED = 10  # tokens computed for it since the start
+    LEAD = 11  # tokens that it may have prefilled now before anybody else
 
 
-TENANT_COLUMNS = TenantColumn.SERVED + 1
+TENANT_COLUMNS = TenantColumn.LEAD + 1
 
 
 def tenant_column(tenant: int, column: TenantColumn, priority: int = 0) -> int:

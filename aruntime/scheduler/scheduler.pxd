@@ -118,6 +118,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         size_t place(const CppStepPlan& plan) noexcept
         const CppTenant& tenant(uint32_t number) noexcept
         uint32_t tenants_end() noexcept
+        double lead_tokens(uint32_t tenant) noexcept
         void commit(const int32_t* tokens, const float* logprobs, double now_s) noexcept
         void fail_step() noexcept
         uint32_t take_outputs(uint32_t front_end, OutputRecord* out, uint32_t max) noexcept

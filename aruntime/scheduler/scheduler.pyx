@@ -6,7 +6,7 @@ from collections import namedtuple
 import numpy
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libcpp.memory cimport make_shared
 from libcpp.vector cimport vector
@@ -341,10 +341,10 @@ cdef class Scheduler:
         return TenantStats(books.waiting, books.running, books.paused, books.blocks, books.served)
 
     def publish_tenants(self, Table table not None, uint32_t row, uint32_t first, uint32_t stride) -> None:
-        """Write waiting, running, blocks, served of every tenant into `row`, from column first + tenant * stride on."""
+        """Write waiting, running, blocks, served, lead of every tenant into `row`, from first + tenant * stride on."""
         cdef uint32_t tenant
         cdef uint32_t end = self.impl().tenants_end()
-        cdef SharedTable* cells = table.at(row, first + (end - 1) * stride + 3)
+        cdef SharedTable* cells = table.at(row, first + (end - 1) * stride + 4)
         cdef const CppTenant* books
         for tenant in range(end):
             books = &self.impl().tenant(tenant)
@@ -352,6 +352,7 @@ cdef class Scheduler:
             cells.set(row, first + tenant * stride + 1, books.running)
             cells.set(row, first + tenant * stride + 2, books.blocks)
             cells.set(row, first + tenant * stride + 3, books.served)
+            cells.set(row, first + tenant * stride + 4, <int64_t> self.impl().lead_tokens(tenant))
 
     def next_deadline_s(self) -> float:
         """The earliest deadline of all that wait or run; infinity when there is none."""

@@ -6,12 +6,16 @@
 //   a class   by deadline; who has none is due kPatience_s after arriving
 //
 // A class is served out of its own tenant's share: no priority buys another tenant's service. Whoever comes back after
-// having wanted nothing starts where the others are; time in which nobody asked is not saved up.
+// having wanted nothing, or less than its share, starts behind the others by what it did not take, but not by more than
+// kSavedTokens: so whoever asks for little is served at once beside one that floods, and nobody saves up for ever.
+// Source: borrowed virtual time, Duda and Cheriton, SOSP 1999.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "scheduler/tenants.hpp"
@@ -22,6 +26,8 @@ namespace aruntime {
 inline constexpr double kPrefillCost = 1.0, kDecodeCost = 2.0;
 // A class's turn comes when it is behind by what so many tokens cost it: of classes that were idle the high one goes first.
 inline constexpr double kTurnTokens = 256.0;
+// Service at full weight that a tenant can be behind when it comes back, in prefilled tokens.
+inline constexpr double kSavedTokens = 32768.0;
 // Reserved service that was not asked for is kept for so long.
 inline constexpr double kCredit_s = 1.0;
 
@@ -56,6 +62,18 @@ class FairOrder {
     last_ = owner.virtual_time;
     *std::find(wanting_.begin(), wanting_.end(), sequence.tenant) = wanting_.back();
     wanting_.pop_back();
+  }
+
+  // In this plan nobody is taken up any more.
+  void close() noexcept {
+    for (const std::uint32_t number : wanting_) tenants_[number].close();
+  }
+
+  // What a tenant could have when the last plan began before anybody else who wanted something, in prefilled tokens.
+  double lead_tokens(std::uint32_t number) const noexcept {
+    const Tenant& owner = tenants_[number];
+    const double others = number == least_ ? second_time_ : least_time_;
+    return std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, kSavedTokens);
   }
 
   // When it is the turn of one of a tenant's classes, in virtual time.
@@ -114,6 +132,16 @@ class FairOrder {
       owner.open();
       present_weight_ += owner.terms.weight;
     }
+    least_time_ = second_time_ = std::numeric_limits<double>::infinity();
+    for (const std::uint32_t number : wanting_) {
+      const double time = tenants_[number].virtual_time;
+      if (time < least_time_) {
+        second_time_ = std::exchange(least_time_, time);
+        least_ = number;
+      } else {
+        second_time_ = std::min(second_time_, time);
+      }
+    }
     for (const std::uint32_t number : reserving_) {
       Tenant& owner = tenants_[number];
       const double rate = owner.terms.tokens_per_s_reserved;
@@ -129,11 +157,11 @@ class FairOrder {
   }
 
  private:
-  // A tenant that wanted nothing begins where those are that do; if there is none, where the last of them left.
+  // A tenant that wanted nothing begins little behind those that do; if there is none, behind where the last of them left.
   void want(std::uint32_t number, Tenant& owner) {
     double start = wanting_.empty() ? last_ : tenants_[wanting_.front()].virtual_time;
     for (const std::uint32_t other : wanting_) start = std::min(start, tenants_[other].virtual_time);
-    owner.virtual_time = std::max(owner.virtual_time, start);
+    owner.virtual_time = std::max(owner.virtual_time, start - kSavedTokens / owner.terms.weight);
     owner.open();
     wanting_.push_back(number);
     if (owner.present) return;
@@ -168,6 +196,9 @@ class FairOrder {
   std::array<Tenant, kTenantsMax> tenants_;
   std::vector<std::uint32_t> present_, wanting_, reserving_;
   double present_weight_ = 0.0;
+  // Of those that wanted something when the last plan began: who was furthest behind, and the time of the next.
+  std::uint32_t least_ = kTenantsMax;
+  double least_time_ = std::numeric_limits<double>::infinity(), second_time_ = least_time_;
   double last_ = 0.0;  // virtual time of the tenant that was the last to want nothing more
   double now_s_ = 0.0;
 };

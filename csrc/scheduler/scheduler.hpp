@@ -89,6 +89,7 @@ class Scheduler {
   Stats stats() const noexcept;
   const Limits& limits() const noexcept { return limits_; }
   const Tenant& tenant(std::uint32_t number) const noexcept { return order_.tenants()[number]; }
+  double lead_tokens(std::uint32_t tenant) const noexcept { return order_.lead_tokens(tenant); }
   // All tenants that were ever named are below this.
   std::uint32_t tenants_end() const noexcept { return tenants_end_; }
   double next_deadline_s() const noexcept;

@@ -5,10 +5,13 @@
 
 namespace aruntime {
 
-// However long decodes take: prompts get on.
+// Prompts get on however long decodes take: so many tokens, and as many as make the step twice as long.
 inline constexpr std::int64_t kPrefillTokensMin = 16;
+inline constexpr double kStretch = 2.0;
 // A wrong no is worse than a late one: of the time that a prompt seems to need, only so much is held to be certain.
 inline constexpr double kCertain = 0.5;
+// So many are tried in one plan that cannot be taken up. Who comes after them has less of a claim than all of these.
+inline constexpr int kTriesMax = 32;
 // How fast sequences are taken up is what it was in about the last two seconds.
 inline constexpr double kTakeUpMemory_s = 2.0;
 
@@ -64,6 +67,7 @@ inline void Scheduler::choose_prefills(double now_s) {
   chosen_.clear();
   full_ = false;
   bool no_blocks = false;
+  int tries = 0;
   while (room > 0) {
     Sequence* next = order_.next();
     if (!next) break;
@@ -74,6 +78,7 @@ inline void Scheduler::choose_prefills(double now_s) {
       if (taken == TakeUp::kTenantFull) order_.tenant(*next).close();
       if (taken == TakeUp::kNoPlace || taken == TakeUp::kNoBlocks) order_.tenant(*next).flow(*next).closed = full_ = true;
       no_blocks = no_blocks || taken == TakeUp::kNoBlocks;
+      if (taken != TakeUp::kDone && ++tries == kTriesMax) order_.close();
       if (taken != TakeUp::kDone) continue;
       taken_up_ += 1.0;
     }
@@ -109,11 +114,12 @@ inline void Scheduler::add_prefills(StepPlan& step) {
   }
 }
 
-// Tokens of prompts that this step takes.
+// Tokens of prompts that this step takes: all that fit while nobody decodes, else what the objective allows.
 inline std::int32_t Scheduler::prefill_room() const noexcept {
   const std::int64_t room = limits_.step_tokens_max - decodes_.decodes;
-  if (decodes_.decodes == 0 || !pace_.known() || !std::isfinite(limits_.itl_s)) return static_cast<std::int32_t>(room);
-  return static_cast<std::int32_t>(std::min(room, std::max(kPrefillTokensMin, pace_.prefill_room(decodes_, limits_.itl_s))));
+  if (decodes_.decodes == 0 || !pace_.known()) return static_cast<std::int32_t>(room);
+  const double limit_s = std::max(limits_.itl_s, kStretch * pace_.seconds(decodes_));
+  return static_cast<std::int32_t>(std::min(room, std::max(kPrefillTokensMin, pace_.prefill_room(decodes_, limit_s))));
 }
 
 // Those whose block is written, or will never be, wait for their turn again.
@@ -133,6 +139,8 @@ inline void Scheduler::rejoin_followers() {
 
 // Gives a waiting sequence the blocks of all its tokens; or says why not, and changes nothing but who waits for what.
 inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bool no_blocks) {
+  Sequence* out = nullptr;
+  if (counted_.running == limits_.sequences_max && !(out = gives_place_to(sequence))) return TakeUp::kNoPlace;
   pool_.extend(sequence.root, sequence.tokens.data(), sequence.size(), sequence.prefixes);
   // The last token is always computed: its logits are wanted.
   const std::int32_t shared_max = (sequence.size() - 1) / limits_.block_tokens;
@@ -157,8 +165,6 @@ inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bo
   if (over_cap()) return TakeUp::kTenantFull;
   const bool owed = tenant.blocks + need() <= tenant.blocks_reserved(limits_.blocks);
   if (no_blocks && !owed) return TakeUp::kNoBlocks;
-  Sequence* out = nullptr;
-  if (counted_.running == limits_.sequences_max && !(out = gives_place_to(sequence))) return TakeUp::kNoPlace;
   clear_paused(sequence, Yield::kAnybody, [&] { return !has_room(need(), out); });
   if (!has_room(need(), out) && !(owed && can_reclaim(sequence, need()))) return TakeUp::kNoBlocks;
   if (out) preempt(*out);

@@ -4,10 +4,10 @@
 //                                   who is paused; tenants beyond their reservation, of these the one that holds most for
 //                                   its weight; in it who will miss its deadline; the lower class; the last to come
 //   blocks that are reserved      of tenants beyond their own reservation only, in the same order
-//   a place in the steps          a tenant below its share of them takes one of a tenant above its own that has also had
-//                                   more service, the furthest above; within a tenant a class whose turn it is takes one
-//                                   of a lower class. Never from whoever has not computed a block's worth since it was
-//                                   taken up, so that two cannot chase each other round
+//   a place in the steps          a tenant below its share of them, or far behind in service, takes one of a tenant above
+//                                   its own share that has had more service, the furthest above; within a tenant a class
+//                                   whose turn it is takes one of a lower class. Never from whoever has not computed a
+//                                   block's worth since it was taken up, so that two cannot chase each other round
 //
 // To yield costs little: the blocks stay in the cache until somebody needs them.
 #pragma once
@@ -15,6 +15,9 @@
 #include "scheduler/scheduler.hpp"
 
 namespace aruntime {
+
+// Whoever is behind another by so many tokens, for their weights, may take more than its share of the places from it.
+inline constexpr double kFarBehindTokens = 1024.0;
 
 // Shares the blocks that were matched. What nobody held counts for this tenant from now on.
 inline void Scheduler::share(Sequence& sequence) {
@@ -158,22 +161,23 @@ inline Sequence* Scheduler::gives_place_to(const Sequence& sequence) noexcept {
   Tenant& own = order_.tenant(sequence);
   const Tenant* above = nullptr;
   double furthest = 0.0;
-  if (own.running + 1 <= share(own)) {
-    for (const std::uint32_t number : order_.present()) {
-      const Tenant& other = order_.tenants()[number];
-      const double beyond = (other.running - share(other)) / other.terms.weight;
-      if (other.virtual_time > own.virtual_time && beyond > furthest) above = &other, furthest = beyond;
-    }
+  const double ahead = own.virtual_time + (own.running + 1 <= share(own) ? 0.0 : kFarBehindTokens);
+  for (const std::uint32_t number : order_.present()) {
+    const Tenant& other = order_.tenants()[number];
+    const double beyond = (other.running - share(other)) / other.terms.weight;
+    if (other.virtual_time > ahead && beyond > furthest) above = &other, furthest = beyond;
   }
-  const auto may_lose_it = [&](const Sequence& one) {
-    if (one.state != State::kDecoding || one.size() - one.taken_up_size < limits_.block_tokens) return false;
-    if (above) return &order_.tenant(one) == above;
-    return &order_.tenant(one) == &own && one.priority > sequence.priority &&
-           FairOrder::turn(own, own.flow(one)) > FairOrder::turn(own, own.flow(sequence));
+  const auto is_lower = [&](Priority priority) {
+    const Flow& flow = own.flows[static_cast<std::size_t>(priority)];
+    return priority > sequence.priority && flow.running > 0 &&
+           FairOrder::turn(own, flow) > FairOrder::turn(own, own.flow(sequence));
   };
+  if (!above && !is_lower(Priority::kStandard) && !is_lower(Priority::kBatch)) return nullptr;
   Sequence* first = nullptr;
   for (Sequence* one : decoding_) {
-    if (may_lose_it(*one) && (!first || yields_before(*one, *first))) first = one;
+    if (&order_.tenant(*one) != (above ? above : &own) || (!above && !is_lower(one->priority))) continue;
+    if (one->size() - one->taken_up_size < limits_.block_tokens) continue;
+    if (!first || yields_before(*one, *first)) first = one;
   }
   return first;
 }

@@ -4,22 +4,20 @@ A test that cannot fail proves nothing, so each of them is built once more over 
 must then fail.
 """
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from native import HEADERS, SANITIZE, build, passes, run
 
-HERE = Path(__file__).parent / "cpp"
-HEADERS = HERE.parents[2] / "csrc"
-COMPILER = os.environ.get("CXX") or shutil.which("g++") or "c++"
-ADDRESS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+CPP = Path(__file__).parent / "cpp"
+# What a hostile length would make its reader allocate is more than the rings of these tests can hold.
+SMALL = {"ASAN_OPTIONS": "max_allocation_size_mb=8"}
 # GCC says that ThreadSanitizer does not see fences. None orders data here; the replay and the model judge them.
 THREAD = ("-O1", "-fsanitize=thread", "-Wno-tsan")
 REPLAY = ("replay", ("-O1",), "0", "20000")
 STRESS = ("stress", THREAD, "100000")
-HOSTILE = ("hostile", ADDRESS, "1", "200")
+HOSTILE = ("hostile", SANITIZE, "1", "200")
 
 RELAXED = "std::memory_order_relaxed)"
 HEAD_RELAXED = f"= header_->head.load({RELAXED}"
@@ -45,42 +43,20 @@ WEAKENED = {
 }
 
 
-def build(name: str, folder: Path, *flags: str, headers: Path = HEADERS) -> Path:
-    program = folder / name
-    options = ["-std=c++20", "-g1", "-Wall", "-Wextra", *flags, f"-I{headers}"]
-    built = subprocess.run(
-        [COMPILER, *options, str(HERE / f"{name}.cpp"), "-o", str(program)], capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
-    return program
-
-
-def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # What a hostile length would make its reader allocate is more than the rings of these tests can hold.
-    environment = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=8"}
-    return subprocess.run([str(program), *arguments], capture_output=True, text=True, env=environment, timeout=100)
-
-
-def passes(program: Path, *arguments: str) -> str:
-    ran = run(program, *arguments)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
 def test_no_interleaving_of_20000_seeds_tears_a_message_or_loses_a_wake_up(tmp_path: Path) -> None:
     name, flags, *arguments = REPLAY
-    passes(build(name, tmp_path, "-Werror", *flags), *arguments)
+    passes(build(CPP / f"{name}.cpp", tmp_path, *flags), *arguments, **SMALL)
 
 
-@pytest.mark.parametrize("flags", [THREAD, ADDRESS], ids=["thread", "address"])
+@pytest.mark.parametrize("flags", [THREAD, SANITIZE], ids=["thread", "address"])
 def test_two_threads_have_no_race_and_ring_at_most_once_a_sleep(tmp_path: Path, flags: tuple[str, ...]) -> None:
     name, _, *arguments = STRESS
-    passes(build(name, tmp_path, "-Werror", *flags), *arguments)
+    passes(build(CPP / f"{name}.cpp", tmp_path, *flags), *arguments, **SMALL)
 
 
 def test_a_hostile_peer_is_refused_and_leads_nobody_out_of_the_file(tmp_path: Path) -> None:
     name, flags, *arguments = HOSTILE
-    refused = passes(build(name, tmp_path, "-Werror", *flags), *arguments)
+    refused = passes(build(CPP / f"{name}.cpp", tmp_path, *flags), *arguments, **SMALL)
     print(f"{refused.strip()} malformed messages refused")
 
 
@@ -92,8 +68,8 @@ def test_the_tests_fail_with(tmp_path: Path, what: str) -> None:
     text = (tmp_path / "queue" / header).read_text()
     assert text.count(words) == 1
     (tmp_path / "queue" / header).write_text(text.replace(words, instead))
-    program = build(name, tmp_path, *flags, headers=tmp_path)
-    ran = run(program, *arguments)
+    program = build(CPP / f"{name}.cpp", tmp_path, *flags, "-Wno-error", headers=tmp_path)
+    ran = run(program, *arguments, **SMALL)
     assert ran.returncode != 0
     assert "not so" in ran.stderr or "Sanitizer" in ran.stderr or "runtime error" in ran.stderr, ran.stderr
 
@@ -101,7 +77,7 @@ def test_the_tests_fail_with(tmp_path: Path, what: str) -> None:
 @pytest.mark.slow
 def test_1000_kills_leave_whole_messages_and_an_unharmed_peer(tmp_path: Path) -> None:
     # Symbols are bound at start: the steps are those of the code, not of the dynamic linker.
-    program = build("kills", tmp_path, "-Werror", "-O2", "-Wl,-z,now")
+    program = build(CPP / "kills.cpp", tmp_path, "-O2", "-Wl,-z,now")
     killed = {
         "front end, at every instruction of a submit": int(passes(program, "front_end")),
         "engine, at every instruction of a receive and a send": int(passes(program, "engine")),

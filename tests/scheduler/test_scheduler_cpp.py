@@ -1,46 +1,27 @@
 """Builds and runs the C++ tests of the block pool and the scheduler, under AddressSanitizer and UBSan."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from native import SANITIZE, build, passes
 
-HERE = Path(__file__).parent
-HEADERS = HERE.parent.parent / "csrc"
-COMPILER = os.environ.get("CXX") or shutil.which("g++") or "c++"
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-
-
-def build(name: str, folder: Path, *flags: str) -> Path:
-    program = folder / name
-    options = ["-std=c++20", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", *flags]
-    command = [COMPILER, *options, f"-I{HEADERS}", str(HERE / "cpp" / f"{name}.cpp"), "-o", str(program)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    return program
-
-
-def run(program: Path, *arguments: str) -> None:
-    ran = subprocess.run([str(program), *arguments], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+CPP = Path(__file__).parent / "cpp"
 
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("drive", tmp_path_factory.mktemp("drive"), *SANITIZE, "-Wconversion")
+    return build(CPP / "drive.cpp", tmp_path_factory.mktemp("drive"), *SANITIZE, "-Wconversion")
 
 
 def test_every_part_does_what_the_plainest_thing_does(tmp_path: Path) -> None:
-    run(build("parts", tmp_path, *SANITIZE))
+    passes(build(CPP / "parts.cpp", tmp_path, *SANITIZE))
 
 
 def test_nothing_is_allocated_between_submit_and_end(tmp_path: Path) -> None:
     # GCC takes the test's own operator new, once inlined, for a malloc that delete must not see.
-    run(build("allocations", tmp_path, "-Wno-mismatched-new-delete"))
+    passes(build(CPP / "allocations.cpp", tmp_path, "-O1", "-Wno-mismatched-new-delete"))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_random_drive_keeps_the_books_and_ends_every_sequence_once(drive: Path, seed: int) -> None:
-    run(drive, str(seed), "10000")
+    passes(drive, str(seed), "10000")
