@@ -15,7 +15,6 @@ from aruntime.queue.records cimport Priority
 from aruntime.queue.table cimport SharedTable, Table
 
 from aruntime.queue.columns import ENGINE_ROW, TENANT_COLUMNS, TENANTS_MAX, Column, TenantColumn, tenant_column
-from aruntime.queue.records import Priority as PythonPriority
 
 cdef uint32_t ENGINE = ENGINE_ROW
 cdef uint32_t IN_FLIGHT = Column.IN_FLIGHT, QUEUED = Column.QUEUED, QUEUED_TOKENS = Column.QUEUED_TOKENS
@@ -24,10 +23,10 @@ cdef uint32_t STEP = Column.STEP_US, PREFILL = Column.PREFILL_TOKENS_PER_S, TAKE
 cdef uint32_t WEIGHT = Column.WAITING_WEIGHT, DRAIN = Column.DRAIN_US
 cdef uint32_t TENANTS = TENANTS_MAX
 cdef uint32_t TENANT = tenant_column(0, TenantColumn.IN_FLIGHT)
-cdef uint32_t EACH = TENANT_COLUMNS
+cdef uint32_t STRIDE = TENANT_COLUMNS
 cdef uint32_t TENANT_QUEUED = TenantColumn.QUEUED, TENANT_QUEUED_TOKENS = TenantColumn.QUEUED_TOKENS
 cdef uint32_t TENANT_WAITING = TenantColumn.WAITING, TENANT_LEAD = TenantColumn.LEAD
-cdef uint32_t CLASSES = len(PythonPriority)
+cdef uint32_t CLASSES = TenantColumn.QUEUED_TOKENS - TenantColumn.QUEUED
 
 
 cdef class Verdict:
@@ -51,7 +50,7 @@ cdef class Gate:
 
     def __cinit__(self, Table table not None, uint32_t row, *, int64_t sequences_max, int64_t waiting_max,
                   int64_t waiting_tokens_max, double ttft_s):
-        table.at(row, TENANT + TENANTS * EACH - 1)
+        table.at(row, TENANT + TENANTS * STRIDE - 1)
         self._table = table
         self._row = row
         self._bounds.sequences_max = sequences_max
@@ -162,7 +161,7 @@ cdef uint32_t own_columns(uint32_t tenant) except 0:
     """Where the columns of `tenant` begin, with those in flight."""
     if tenant >= TENANTS:
         raise IndexError(f"tenants are 0 to {TENANTS - 1}, got {tenant}")
-    return TENANT + tenant * EACH
+    return TENANT + tenant * STRIDE
 
 
 cdef int64_t total(SharedTable* table, uint32_t column) noexcept nogil:
