@@ -25,6 +25,8 @@ SLOW = 800  # tokens that take the tiny model a good part of a second
 SMALL = "[limits]\nsequences_max = {}\nwaiting_max = {}\n\n[objectives]\nttft_s = {}\n"
 TERMS = {"light": "weight = 1.0", "heavy": "weight = 3.0", "flood": "", "spender": "tokens_per_minute = 600"}
 
+Asked = asyncio.Future[httpx.Response]
+
 
 @pytest.fixture(scope="module")
 def small(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -55,13 +57,10 @@ def key(tenant: str) -> dict[str, str]:
     return {"authorization": f"Bearer {tenant}"}
 
 
-def ask(client: httpx.AsyncClient, tokens: int, headers: dict[str, str] | None = None, **more: Any) -> "Asked":
+def ask(client: httpx.AsyncClient, tokens: int, headers: dict[str, str] | None = None, **more: Any) -> Asked:
     """A request under way for so many tokens in one piece."""
     body = completion(tokens, stream=False, **more)
     return asyncio.ensure_future(client.post("/v1/completions", json=body, headers=headers))
-
-
-Asked = asyncio.Future[httpx.Response]
 
 
 def many(server: Server) -> httpx.AsyncClient:
@@ -103,6 +102,33 @@ def parted(answers: Sequence[httpx.Response]) -> tuple[list[httpx.Response], lis
     return [one for one in answers if one.status_code == 200], refused
 
 
+def whole(server: Server, tokens: int) -> str:
+    """The text of an answer in one piece."""
+    answer = httpx.post(f"{server.url}/v1/completions", json=completion(tokens, stream=False), timeout=60)
+    text: str = answer.raise_for_status().json()["choices"][0]["text"]
+    return text
+
+
+def deaf(url: str, body: object) -> socket.socket:
+    """A request over HTTP/1.1 whose sender has little room for the answer, and does not read it."""
+    parts = urlsplit(url)
+    content = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect((parts.hostname, parts.port))
+    reader.sendall(f"{head}connection: close\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
+    return reader
+
+
+def usage(server: Server, prompt: str, tenant: str | None = None, **more: Any) -> tuple[int, int]:
+    """Tokens of the prompt, and those of them that were cached."""
+    body = completion(5, prompt=prompt, stream=False, **more)
+    headers = key(tenant) if tenant else None
+    said = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=30).raise_for_status().json()
+    return said["usage"]["prompt_tokens"], said["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
 @pytest.mark.slow
 async def test_at_twice_its_load_a_server_answers_as_much_in_time_and_refuses_the_rest_at_once(small: Server) -> None:
     async with many(small) as client:
@@ -116,7 +142,6 @@ async def test_at_twice_its_load_a_server_answers_as_much_in_time_and_refuses_th
     assert sorted(one.elapsed.total_seconds() for one in refused)[len(refused) // 2] < 0.5
 
 
-@pytest.mark.slow
 async def test_a_tenant_that_floods_is_refused_and_its_neighbour_is_not(shared: Server) -> None:
     async with many(shared) as flooding, many(shared) as client:
         flood = asyncio.ensure_future(open_loop(flooding, 60.0, 5.0, key("flood")))
@@ -198,33 +223,6 @@ def test_who_reads_slowly_is_paused_and_loses_nothing(server: Server) -> None:
     assert ["".join(one["text"] for one in choices if one["index"] == number) for number in range(n)] == [said] * n
 
 
-def whole(server: Server, tokens: int) -> str:
-    """The text of an answer in one piece."""
-    answer = httpx.post(f"{server.url}/v1/completions", json=completion(tokens, stream=False), timeout=60)
-    text: str = answer.raise_for_status().json()["choices"][0]["text"]
-    return text
-
-
-def deaf(url: str, body: object) -> socket.socket:
-    """A request over HTTP/1.1 whose sender has little room for the answer, and does not read it."""
-    parts = urlsplit(url)
-    content = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
-    reader = socket.socket()
-    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    reader.connect((parts.hostname, parts.port))
-    reader.sendall(f"{head}connection: close\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
-    return reader
-
-
-def usage(server: Server, prompt: str, tenant: str | None = None, **more: Any) -> tuple[int, int]:
-    """Tokens of the prompt, and those of them that were cached."""
-    body = completion(5, prompt=prompt, stream=False, **more)
-    headers = key(tenant) if tenant else None
-    said = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=30).raise_for_status().json()
-    return said["usage"]["prompt_tokens"], said["usage"]["prompt_tokens_details"]["cached_tokens"]
-
-
 def test_a_prompt_is_cached_for_its_tenant_and_for_nobody_else(shared: Server) -> None:
     prompt = "once upon a time " * 10
     assert usage(shared, prompt, "light") == (170, 0)
@@ -243,7 +241,6 @@ def test_four_choices_compute_their_prompt_once(small: Server) -> None:
     assert computed <= tokens + 3 * (tokens - 288) + 4 * 5
 
 
-@pytest.mark.slow
 async def test_weights_of_one_and_three_share_the_server_so(shared: Server) -> None:
     def served() -> list[float]:
         name = "aruntime_tenant_served_tokens_total"
