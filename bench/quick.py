@@ -5,18 +5,19 @@ open-loop load over HTTP/2 (bench/load.py). Times are medians. `--json FILE` kee
 """
 
 import argparse
-import asyncio
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import load
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -33,21 +34,25 @@ def small_parts() -> dict[str, float]:
         return {one["name"]: one["stats"]["median"] for one in json.loads(found.read_bytes())["benchmarks"]}
 
 
-def server(rate: float, duration_s: float, arguments: Sequence[str] = ()) -> dict[str, Any]:
-    """The figures of the real server, started with `arguments` for this and stopped again."""
-    command = [sys.executable, "-m", "aruntime.cli.main", "serve", "--port", "0", "--json", "--log-level", "warning"]
-    command += arguments
+@contextmanager
+def serving(*arguments: str) -> Iterator[dict[str, Any]]:
+    """A real server, started with `arguments`, stopped at the end; what it said when it was ready."""
+    command = [sys.executable, "-m", "aruntime.cli.main", "serve", "--port", "0", "--json", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            ready = json.loads(process.stdout.readline())
-            options = load.options().parse_args(
-                ["--url", ready["url"], "--rate", str(rate), "--duration-s", str(duration_s)]
-            )
-            asyncio.run(load.run(load.options().parse_args(["--url", ready["url"], "--duration-s", "2"])))  # warm
-            return load.report(asyncio.run(load.run(options)), options)
+            yield json.loads(process.stdout.readline())
         finally:
             process.terminate()
+
+
+def server(rate: float, duration_s: float, arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures of the real server with `arguments`."""
+    source = load.Source(rate)
+    with serving("--log-level", "warning", *arguments) as ready:
+        uvloop.run(load.Run(ready["url"], "demo", [source], 2).samples())  # warm
+        samples = uvloop.run(load.Run(ready["url"], "demo", [source], duration_s).samples())
+        return load.report(samples, ttft_s=0.5, itl_s=0.1)
 
 
 def machine() -> str:
@@ -72,7 +77,8 @@ def main() -> None:
         table.add_row(name, f"{seconds * 1e6:,.2f} us")
     table.add_section()
     for name, value in served.items():
-        text = ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in value.items()) if name in ("ttft", "itl", "e2e") else value
+        times = isinstance(value, dict) and "p99" in value
+        text = ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in value.items()) if times else value
         table.add_row(f"demo server, {options.rate:g} requests/s: {name}", str(text))
     Console(width=140).print(table)
     if options.json:

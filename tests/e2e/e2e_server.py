@@ -62,11 +62,12 @@ class Server:
         """Ask it to stop."""
         self.process.send_signal(signal.SIGTERM)
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels, as the admin listener shows it."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over its other labels, as the admin listener shows it."""
         text = httpx.get(f"{self.admin_url}/metrics").raise_for_status().text
         lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(value) for _, value in lines)
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for labelled, value in lines if all(one in labelled for one in wanted))
 
     def engines(self) -> list[int]:
         """Process ids of its engines."""
