@@ -75,4 +75,4 @@ def test_a_request_is_refused(benchmark: Any, route: Route) -> None:
 
 
 def test_the_verdict(benchmark: Any, route: Route) -> None:
-    assert benchmark(route.gate.judge, 1, 1.0, 1, 1, 300, 0.0, 5.0, 0.0, True).refusal == 0
+    assert benchmark(route.gate.judge, 1, 1.0, 1, 1, 300, 1, 0.0, 5.0, 0.0, True).refusal == 0

@@ -31,7 +31,7 @@ class Ask:
 
     Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
     `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
-    client called the prompts, for what is said of them.
+    client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain.
     """
 
     request_id: str
@@ -44,6 +44,7 @@ class Ask:
     priority: Priority = Priority.STANDARD
     tenant: Tenant = NOBODY
     field: str = "prompt"
+    tokens_min: int = 1
 
     @property
     def choices(self) -> int:

@@ -7,6 +7,7 @@ class Verdict:
     wait_s: float
     first_s: float
     queue_s: float
+    whole_s: float
     in_flight: int
     tenant_in_flight: int
     queued_tokens: int
@@ -23,6 +24,7 @@ class Gate:
         priority: int,
         sequences: int,
         prompt_tokens: int,
+        tokens_min: int,
         arrived_s: float,
         deadline_s: float,
         now_s: float,

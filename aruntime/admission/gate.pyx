@@ -34,7 +34,7 @@ cdef class Verdict:
 
     cdef readonly int refusal
     cdef readonly bint shared
-    cdef readonly double retry_after_s, wait_s, first_s, queue_s
+    cdef readonly double retry_after_s, wait_s, first_s, queue_s, whole_s
     cdef readonly int64_t in_flight, tenant_in_flight, queued_tokens
 
 
@@ -65,8 +65,8 @@ cdef class Gate:
         self._bounds.ttft_s = ttft_s
 
     def judge(self, uint32_t tenant, double weight, uint32_t priority, int64_t sequences, int64_t prompt_tokens,
-              double arrived_s, double deadline_s, double now_s, bint shared):
-        """The verdict on a request of `sequences`, with `prompt_tokens` over all of them.
+              int64_t tokens_min, double arrived_s, double deadline_s, double now_s, bint shared):
+        """The verdict on a request of `sequences`, with `prompt_tokens` over all of them and `tokens_min` of answer each.
 
         Moments are of the monotonic clock. `shared`: more tenants than one are known. Whoever is refused is told a turn
         of its own at which to come again.
@@ -99,6 +99,7 @@ cdef class Gate:
         request.prompt_tokens = prompt_tokens
         request.priority = <Priority> priority
         request.weight = weight
+        request.tokens_min = tokens_min
         request.left_s = deadline_s - now_s
         request.spent_s = now_s - arrived_s
         cdef CppVerdict found = judge(self._bounds, now, pace, self._calibrations[tenant].ratio(), request)
@@ -107,6 +108,7 @@ cdef class Gate:
         verdict.shared = shared
         verdict.retry_after_s = self._turns[tenant].next_s(found, now_s)
         verdict.queue_s = found.queue_s
+        verdict.whole_s = found.whole_s
         verdict.wait_s = found.forecast.wait_s
         verdict.first_s = found.forecast.first_s
         verdict.in_flight = now.all.in_flight

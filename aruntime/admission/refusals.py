@@ -25,7 +25,7 @@ def refusal(verdict: Verdict, ask: Ask, left_s: float, ttft_s: float) -> Serving
             return DeadlineExceeded("the deadline passed before the request was admitted")
         case Refusal.DEADLINE:
             return DeadlineExceeded(
-                f"the first token is forecast in {verdict.first_s:.3g} s; {left_s:.3g} s are left before the deadline"
+                f"the answer is forecast to take {verdict.whole_s:.3g} s; {left_s:.3g} s are left before the deadline"
             )
         case Refusal.FULL:
             words = f"{verdict.in_flight} sequences are in flight: no room for {ask.choices} more of this priority"

@@ -110,6 +110,7 @@ class Route:
             ask.priority,
             ask.choices,
             ask.n * ask.prompt_tokens,
+            ask.tokens_min,
             ask.arrived_s,
             ask.deadline_s,
             now_s,

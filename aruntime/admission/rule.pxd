@@ -62,12 +62,13 @@ cdef extern from "admission/verdict.hpp" namespace "aruntime::admission" nogil:
         int64_t sequences, prompt_tokens
         Priority priority
         double weight, left_s, spent_s
+        int64_t tokens_min
 
     cppclass CppVerdict "aruntime::admission::Verdict":
         Refusal refusal
         double retry_after_s
         Forecast forecast
-        double queue_s
+        double queue_s, whole_s
 
     cppclass Turns:
         double next_s(const CppVerdict& verdict, double now_s)

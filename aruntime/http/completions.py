@@ -111,6 +111,7 @@ def _ask(
         raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
     if any(token >= limits.vocab for token in body.stop_token_ids or ()):
         raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
+    ends_at_will = not body.ignore_eos or body.stop_token_ids or body.stops
     return Ask(
         request_id=terms.request_id,
         prompts=prompts,
@@ -122,6 +123,7 @@ def _ask(
         priority=terms.priority,
         tenant=terms.tenant,
         field=param,
+        tokens_min=max(1, body.min_tokens or 0) if ends_at_will else max_tokens,
     )
 
 

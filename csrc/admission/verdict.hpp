@@ -23,7 +23,7 @@ namespace aruntime::admission {
 
 enum class Refusal : std::uint8_t {
   kNone = 0,
-  kDeadline = 1,  // it cannot give a token before its deadline
+  kDeadline = 1,  // it cannot be answered before its deadline
   kFull = 2,      // sequences_max + waiting_max are in flight, or what its class may have of them
   kTokens = 3,    // too many prompt tokens are queued
   kSlow = 4,      // the queue would make it miss the objective
@@ -55,6 +55,7 @@ struct Request {
   double weight = 1;
   double left_s = std::numeric_limits<double>::infinity();  // until its deadline
   double spent_s = 0;                                       // since it arrived
+  std::int64_t tokens_min = 1;                              // that a whole answer has for certain
 };
 
 struct Verdict {
@@ -63,6 +64,7 @@ struct Verdict {
   double each_s = 0;         // how much later there is room for one more like it
   Forecast forecast;
   double queue_s = 0;  // the forecast wait, and enough
+  double whole_s = 0;  // until the least that it can answer is said
 };
 
 inline constexpr double kRetryAfterMinS = 1, kRetryAfterMaxS = 60;
@@ -125,7 +127,9 @@ inline Verdict judge(const Bounds& bounds, const Standing& now, const Pace& pace
     verdict.each_s = each_s;
     return verdict;
   };
-  if (request.left_s <= verdict.forecast.first_s * ratio.certain) {
+  // A whole answer needs its first token, and a step for each that is sure to follow.
+  verdict.whole_s = verdict.forecast.first_s + static_cast<double>(request.tokens_min - 1) * pace.step_s;
+  if (request.left_s <= verdict.whole_s * ratio.certain) {
     verdict.refusal = Refusal::kDeadline;
     return verdict;
   }

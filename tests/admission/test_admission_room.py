@@ -86,10 +86,45 @@ async def test_a_tenant_s_own_batch_queue_does_not_shut_out_its_interactive_requ
 
 async def test_a_deadline_out_of_reach_is_refused_at_once_and_one_within_it_is_not(house: House) -> None:
     house.pace(prefill_tokens_per_s=10, step_us=1000)  # 3 tokens: 0.3 s; half of that is certain at first
-    with pytest.raises(DeadlineExceeded, match=r"forecast in 0\.301 s"):
+    with pytest.raises(DeadlineExceeded, match=r"forecast to take 0\.301 s"):
         house.admit(deadline_s=time.monotonic() + 0.1)
     assert house.engine.submitted == []
     house.admit(deadline_s=time.monotonic() + 0.2)
+
+
+async def test_steps_that_are_sure_to_follow_the_first_token_count_against_the_deadline(house: House) -> None:
+    house.pace(prefill_tokens_per_s=1000, step_us=100_000)
+    with pytest.raises(DeadlineExceeded, match=r"forecast to take 0\.803 s"):
+        house.admit(tokens_min=8, deadline_s=time.monotonic() + 0.3)
+    house.admit(deadline_s=time.monotonic() + 0.3)
+
+
+async def test_a_glance_says_no_to_the_least_that_a_request_can_be_and_takes_nothing(house: House) -> None:
+    house.door.glance(house.route, house.ask())
+    for _ in range(4):
+        house.admit()
+    with pytest.raises(Overloaded, match="4 sequences are in flight"):
+        house.door.glance(house.route, house.ask())
+    with pytest.raises(DeadlineExceeded):
+        house.door.glance(house.route, house.ask(deadline_s=time.monotonic()))
+    assert len(house.engine.submitted) == 4
+
+
+async def test_each_who_is_refused_is_told_a_later_turn(house: House) -> None:
+    house.pace(take_up_us=2_000_000)
+    for _ in range(4):
+        house.admit()
+    told = []
+    for _ in range(40):
+        with pytest.raises(Overloaded) as refused:
+            house.admit()
+        assert refused.value.retry_after_s is not None
+        told.append(refused.value.retry_after_s)
+    assert told[:3] == [pytest.approx(2, abs=0.2), pytest.approx(4, abs=0.2), pytest.approx(6, abs=0.2)]
+    assert told[-1] == pytest.approx(60, abs=0.5)
+    with pytest.raises(Overloaded) as refused:
+        house.admit(tenant=ONE)
+    assert refused.value.retry_after_s == pytest.approx(2, abs=0.2)  # a queue of its own
 
 
 async def test_forecasts_that_come_true_early_are_trusted_less(house: House) -> None:

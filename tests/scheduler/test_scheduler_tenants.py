@@ -89,6 +89,17 @@ def test_a_tenant_below_its_share_takes_a_place_from_one_above_and_never_more() 
     assert scheduler.stats().preemptions == before == 2  # nobody chases anybody round
 
 
+def test_a_tenant_below_its_reserved_service_takes_a_place_from_one_that_reserves_nothing() -> None:
+    scheduler = make(sequences_max=2, blocks=64)
+    scheduler.set_tenant(1, weight=0.001, tokens_per_s_reserved=100.0)
+    for slot in range(2):
+        submit(scheduler, slot, prompt=2, tenant=2, max_tokens=60)
+    for now_s in range(8):
+        planned(scheduler, float(now_s))
+    submit(scheduler, 9, prompt=2, tenant=1, max_tokens=4)
+    assert 9 in planned(scheduler, 8.0)
+
+
 # Blocks.
 
 

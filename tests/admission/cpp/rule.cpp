@@ -296,6 +296,18 @@ static void nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_
   EXPECT(calibration.ratio().certain > 0.4 && calibration.ratio().certain < 0.6 && calibration.ratio().enough == 1);
 }
 
+static void whoever_is_behind_its_share_waits_for_nobody_until_it_has_caught_up() {
+  const Pace pace{.step_s = 0.01, .prefill_tokens_per_s = 1000, .take_up_s = 0};
+  Held all, tenant;
+  tenant.queued = 2, tenant.queued_tokens = 500;
+  all.queued = 20, all.queued_tokens = 50'000;
+  const auto first_s = [&](std::int64_t lead) { return forecast(pace, all, tenant, 1, 3, 1, 500, lead).first_s; };
+  EXPECT(std::abs(first_s(0) - 4.01) < 1e-9);     // a fourth of the pace
+  EXPECT(std::abs(first_s(500) - 2.51) < 1e-9);   // half of it in front of all others
+  EXPECT(std::abs(first_s(1000) - 1.01) < 1e-9);
+  EXPECT(first_s(5000) == first_s(1000));
+}
+
 int main() {
   a_class_leaves_room_to_those_above_it();
   the_smallest_queue_is_one_for_every_class();
@@ -315,5 +327,6 @@ int main() {
   a_queue_that_takes_longer_than_forecast_is_let_grow_less();
   the_example_of_the_docs_holds();
   come_again_is_honest();
+  whoever_is_behind_its_share_waits_for_nobody_until_it_has_caught_up();
   nine_of_ten_first_tokens_come_after_what_is_certain_and_nineteen_of_twenty_before_what_is_enough();
 }
