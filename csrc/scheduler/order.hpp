@@ -6,13 +6,14 @@
 //   a class   by deadline; who has none is due kPatience_s after arriving
 //
 // A class is served out of its own tenant's share: no priority buys another tenant's service. Whoever comes back after
-// having wanted nothing, or less than its share, starts behind the others by what it did not take, but not by more than
-// kSavedTokens: so whoever asks for little is served at once beside one that floods, and nobody saves up for ever.
+// having wanted nothing, or less than its share, starts behind the others by what it did not take, but not by more than all
+// service of a second: so whoever asks for little is served at once beside one that floods, and nobody saves up for ever.
 // Source: borrowed virtual time, Duda and Cheriton, SOSP 1999.
 #pragma once
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <utility>
@@ -26,8 +27,10 @@ namespace aruntime {
 inline constexpr double kPrefillCost = 1.0, kDecodeCost = 2.0;
 // A class's turn comes when it is behind by what so many tokens cost it: of classes that were idle the high one goes first.
 inline constexpr double kTurnTokens = 256.0;
-// Service at full weight that a tenant can be behind when it comes back, in prefilled tokens.
-inline constexpr double kSavedTokens = 32768.0;
+// How far behind a tenant can be when it comes back: all that is served in so long, within these bounds. In prefilled tokens.
+inline constexpr double kSaved_s = 1.0, kSavedTokensMin = 1024.0, kSavedTokensMax = 65536.0;
+// What is served in a second is what it was in about the last ones.
+inline constexpr double kServiceMemory_s = 2.0;
 // Reserved service that was not asked for is kept for so long.
 inline constexpr double kCredit_s = 1.0;
 
@@ -73,7 +76,7 @@ class FairOrder {
   double lead_tokens(std::uint32_t number) const noexcept {
     const Tenant& owner = tenants_[number];
     const double others = number == least_ ? second_time_ : least_time_;
-    const double behind = std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, kSavedTokens);
+    const double behind = std::clamp((others - owner.virtual_time) * owner.terms.weight, 0.0, saved_tokens());
     return behind + (is_owed(owner) ? owner.credit_tokens : 0.0);
   }
 
@@ -111,6 +114,7 @@ class FairOrder {
   // `tokens` of `sequence` are computed, at `cost` each.
   void charge(const Sequence& sequence, std::int32_t tokens, double cost) noexcept {
     Tenant& owner = tenant(sequence);
+    served_ += tokens * cost;
     owner.virtual_time += tokens * cost / owner.terms.weight;
     owner.flow(sequence).virtual_time += tokens * cost / kClassWeight[static_cast<std::size_t>(sequence.priority)];
     owner.credit_tokens -= tokens;
@@ -128,6 +132,11 @@ class FairOrder {
   void begin(double now_s) noexcept {
     const double elapsed_s = std::clamp(now_s - now_s_, 0.0, kCredit_s);
     now_s_ = now_s;
+    if (served_ > 0.0) {
+      const double kept = std::exp(-elapsed_s / kServiceMemory_s);
+      recent_served_ = recent_served_ * kept + std::exchange(served_, 0.0);
+      recent_s_ = recent_s_ * kept + elapsed_s;
+    }
     std::erase_if(present_, [&](std::uint32_t number) {
       Tenant& owner = tenants_[number];
       return !(owner.present = owner.queued + owner.running > 0);
@@ -163,11 +172,16 @@ class FairOrder {
   }
 
  private:
+  double saved_tokens() const noexcept {
+    const double rate = recent_s_ > 0.0 ? recent_served_ / recent_s_ : 0.0;
+    return std::clamp(rate * kSaved_s, kSavedTokensMin, kSavedTokensMax);
+  }
+
   // A tenant that wanted nothing begins little behind those that do; if there is none, behind where the last of them left.
   void want(std::uint32_t number, Tenant& owner) {
     double start = wanting_.empty() ? last_ : tenants_[wanting_.front()].virtual_time;
     for (const std::uint32_t other : wanting_) start = std::min(start, tenants_[other].virtual_time);
-    owner.virtual_time = std::max(owner.virtual_time, start - kSavedTokens / owner.terms.weight);
+    owner.virtual_time = std::max(owner.virtual_time, start - saved_tokens() / owner.terms.weight);
     owner.open();
     wanting_.push_back(number);
     if (owner.present) return;
@@ -203,6 +217,8 @@ class FairOrder {
   // Of those that wanted something when the last plan began: who was furthest behind, and the time of the next.
   std::uint32_t least_ = kTenantsMax;
   double least_time_ = std::numeric_limits<double>::infinity(), second_time_ = least_time_;
+  double served_ = 0.0;                         // since the last plan, by cost
+  double recent_served_ = 0.0, recent_s_ = 0.0;  // while anything was served; fading
   double last_ = 0.0;  // virtual time of the tenant that was the last to want nothing more
   double now_s_ = 0.0;
 };

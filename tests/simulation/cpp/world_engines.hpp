@@ -191,7 +191,7 @@ inline void World::check_fairness(Replica& replica) {
     for (std::uint32_t other = 0; other < replica.waiting.size(); ++other) {
       const double others_weight = scenario_.tenants[other].weight;
       const double others = (replica.served[other] - waiting.served_before[other]) / others_weight;
-      const double bound = constant / weight + (constant + kSavedTokens) / others_weight;
+      const double bound = constant / weight + (constant + kSavedTokensMax) / others_weight;
       must(others - own <= bound, "a tenant was left behind", number, static_cast<std::int64_t>(others - own));
     }
   }
