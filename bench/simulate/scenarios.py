@@ -109,10 +109,15 @@ def load() -> Finding:
                 )
     for door in ("door", "tight door"):
         peak = max(value for (which, load), value in good.items() if which == door and load <= SATURATED)
+        best = max(value for (which, _), value in good.items() if which == door)
         for load, least in ((2.0, 0.95), (10.0, 0.90)):
             share = good[door, load] / peak
             finding.goals.append(
-                Goal(f"{door}, {load:g}x: goodput at least {least:.0%} of the peak", f"{share:.1%}", share >= least)
+                Goal(
+                    f"{door}, {load:g}x: goodput at least {least:.0%} of the peak",
+                    f"{share:.1%} (of the best at any load {good[door, load] / best:.1%})",
+                    share >= least,
+                )
             )
 
     def draw(axes: Any) -> None:
@@ -184,9 +189,14 @@ def flood() -> Finding:
             )  # fmt: skip
     for name in ("10 x", "10 x, reserved"):
         ratio = p99[name] / p99["as agreed"]
+        worst = max(new / old for new, old in zip(by_tenant[name], by_tenant["as agreed"], strict=True))
         finding.goals += [
             Goal(f"{name}: no other tenant is refused", f"{refused[name]:.2%}", refused[name] == 0),
-            Goal(f"{name}: their p99 TTFT at most 1.3 x that without the flood", f"{ratio:.2f} x", ratio <= 1.3),
+            Goal(
+                f"{name}: their p99 TTFT at most 1.3 x that without the flood",
+                f"{ratio:.2f} x (the worst {worst:.2f} x)",
+                ratio <= 1.3,
+            ),
         ]
 
     def draw(axes: Any) -> None:

@@ -40,7 +40,6 @@ struct Prefix {
 struct Match {
   std::vector<std::int32_t> blocks;
   Prefix prefix;             // of the block after the run
-  std::int32_t unheld = 0;   // of the run; they count as free until they are shared
   Prefix awaited;            // the block after the run, if somebody is computing it
 
   bool pending() const noexcept { return awaited.id != 0; }
@@ -83,7 +82,6 @@ class BasicBlockPool {
              std::int32_t blocks_max, Match& match) const {
     match.blocks.clear();
     match.prefix = {root, kNoBlock};
-    match.unheld = 0;
     match.awaited = {};
     const std::size_t blocks = std::min(hashes.size(), static_cast<std::size_t>(blocks_max));
     for (std::size_t i = 0; i < blocks; ++i) {
@@ -96,9 +94,15 @@ class BasicBlockPool {
         return;
       }
       match.blocks.push_back(block);
-      match.unheld += found.holders == 0;
       match.prefix = {found.id, block};
     }
+  }
+
+  // Of `blocks` those that nobody holds: they count as free until they are shared.
+  std::int32_t unheld(const std::vector<std::int32_t>& blocks) const noexcept {
+    std::int32_t count = 0;
+    for (const std::int32_t block : blocks) count += of(block).holders == 0;
+    return count;
   }
 
   // Whether the block that a match awaited is still being computed.

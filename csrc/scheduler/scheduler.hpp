@@ -155,7 +155,6 @@ class Scheduler {
   void preempt(Sequence& sequence);
   template <typename Wanted>
   void clear_paused(const Sequence& sequence, Yield who, Wanted wanted);
-  std::int32_t unheld() const noexcept;
   bool has_room(std::int32_t blocks, const Sequence* out) const noexcept;
   bool can_reclaim(const Sequence& sequence, std::int32_t blocks) const noexcept;
   bool yields_before(const Sequence& one, const Sequence& other) const noexcept;

@@ -159,7 +159,7 @@ inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bo
   const Tenant& tenant = order_.tenant(sequence);
   const std::int64_t cap = tenant.blocks_max(limits_.blocks);
   const std::int32_t fresh = limits_.blocks_for(sequence.size()) - shared;
-  const auto need = [&] { return fresh + unheld(); };
+  const auto need = [&] { return fresh + pool_.unheld(match_.blocks); };
   const auto over_cap = [&] { return cap < limits_.blocks && tenant.blocks > 0 && tenant.blocks + need() > cap; };
   clear_paused(sequence, Yield::kOwnTenant, over_cap);
   if (over_cap()) return TakeUp::kTenantFull;

@@ -91,13 +91,6 @@ inline void Scheduler::clear_paused(const Sequence& sequence, Yield who, Wanted 
   }
 }
 
-// Of the matched blocks, those that nobody holds.
-inline std::int32_t Scheduler::unheld() const noexcept {
-  std::int32_t count = 0;
-  for (const std::int32_t block : match_.blocks) count += pool_.holders(block) == 0;
-  return count;
-}
-
 // Whether there are `blocks` for a newcomer, once `out` has left. A little stays free for those that decode, or the
 // newcomer would soon be sent back (vLLM's watermark: 1 %).
 inline bool Scheduler::has_room(std::int32_t blocks, const Sequence* out) const noexcept {

@@ -1,19 +1,7 @@
 // Once a pool is made it allocates nothing: every call of the allocator is counted.
-#include <cstdlib>
-#include <new>
-
+#include "allocations.hpp"
 #include "cache/block_pool.hpp"
 #include "expect.hpp"
-
-static long allocations = 0;
-
-void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 using namespace aruntime;
 

@@ -66,7 +66,7 @@ struct Drive {
     const Content& whole = sequence.whole;
     pool.match(whole.root, whole.tokens.data(), sequence.hashes, static_cast<std::int32_t>(blocks_max), match);
     found = plain.match(whole, blocks_max);
-    EXPECT(match.blocks == found.blocks && match.unheld == found.unheld && match.pending() == found.pending);
+    EXPECT(match.blocks == found.blocks && pool.unheld(match.blocks) == found.unheld && match.pending() == found.pending);
     EXPECT(!match.pending() || pool.is_pending(match.awaited));
     for (std::size_t i = 0; i < match.blocks.size(); ++i) EXPECT(holds[match.blocks[i]] == plain.content(whole, i));
     hits += match.blocks.size();
@@ -80,7 +80,7 @@ struct Drive {
     look(sequence, below(4) ? full(sequence) : full(sequence) - (full(sequence) > 0));
     const auto blocks = static_cast<std::int32_t>((sequence.whole.tokens.size() + block_tokens - 1) / block_tokens);
     const auto run = static_cast<std::int32_t>(match.blocks.size());
-    if (pool.free() < match.unheld + blocks - run) return;
+    if (pool.free() < pool.unheld(match.blocks) + blocks - run) return;
     sequence.prefix = match.prefix;
     sequence.serial = found.serial;
     sequence.before = match.prefix.block;

@@ -158,7 +158,7 @@ void what_was_written_is_found_and_nothing_more() {
   const Ints blocks = cache.keep(1, {1, 2, 3, 4, 5});
   EXPECT(blocks.size() == 2 && cache.pool.cached() == 2 && cache.pool.free() == 8);
   const Match match = cache.look(1, {1, 2, 3, 4, 5, 6});
-  EXPECT(match.blocks == blocks && match.unheld == 2 && !match.pending());
+  EXPECT(match.blocks == blocks && cache.pool.unheld(match.blocks) == 2 && !match.pending());
   EXPECT(cache.look(1, {1, 2, 3, 4}, 1).blocks == Ints{blocks[0]});
   EXPECT(cache.look(1, {1, 2, 3, 9}).blocks == Ints{blocks[0]});
   EXPECT(cache.look(1, {3, 4}).blocks.empty() && cache.look(1, {1}).blocks.empty());
@@ -172,7 +172,7 @@ void a_block_has_as_many_holders_as_tables() {
   Cache::Sequence one = cache.start(1, {1, 2, 3, 4}), other = cache.start(1, {1, 2});
   EXPECT(one.table[0] == other.table[0] && cache.pool.holders(one.table[0]) == 2);
   EXPECT(cache.pool.holders(one.table[1]) == 1 && cache.pool.free() == 6 && cache.pool.cached() == 0);
-  EXPECT(cache.look(1, {1, 2, 3, 4}).unheld == 0);
+  EXPECT(cache.pool.unheld(cache.look(1, {1, 2, 3, 4}).blocks) == 0);
   cache.end(one);
   EXPECT(cache.pool.free() == 7 && cache.pool.cached() == 1);
   cache.end(other);
