@@ -22,7 +22,7 @@ from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
 from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.base.errors import Overloaded
-from aruntime.queue.columns import COLUMNS, ENGINE_ROW, FRONT_ENDS_MAX, Column
+from aruntime.queue.columns import COLUMNS, ENGINE_ROW, TABLE_ROWS, Column
 from aruntime.queue.table import Table, create_table
 
 BUDGETS = Tenant(1, "one", requests_per_minute=10**9, tokens_per_minute=10**12, sequences_max=10**6)
@@ -30,7 +30,7 @@ BUDGETS = Tenant(1, "one", requests_per_minute=10**9, tokens_per_minute=10**12, 
 
 @pytest.fixture
 def route() -> Iterator[Route]:
-    fd = create_table(FRONT_ENDS_MAX + 2, COLUMNS)
+    fd = create_table(TABLE_ROWS, COLUMNS)
     table = Table(fd)
     table.set(ENGINE_ROW, Column.PREFILL_TOKENS_PER_S, 20_000)
     table.set(ENGINE_ROW, Column.STEP_US, 10_000)

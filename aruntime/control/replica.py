@@ -17,7 +17,7 @@ from aruntime.base import log
 from aruntime.control.launcher import Child, Launcher, describe
 from aruntime.control.line import Line
 from aruntime.queue.channel import create_bell
-from aruntime.queue.columns import COLUMNS, ENGINE_ROW, FRONT_ENDS_MAX, Column
+from aruntime.queue.columns import COLUMNS, ENGINE_ROW, TABLE_ROWS, Column
 from aruntime.queue.post import pair
 from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import Bounds, Drained, Failed, Life, Load, Loaded, Message, Ready, SetBounds, Stop
@@ -30,10 +30,6 @@ TRANSITIONS: dict[Life, set[Life]] = {
     "failed": {"stopped"},
     "stopped": set(),
 }
-
-# The row after the front ends': what front ends that are gone have counted.
-DEPARTED_ROW = FRONT_ENDS_MAX + 1
-TABLE_ROWS = FRONT_ENDS_MAX + 2
 
 LOAD_S_MAX = 900.0
 # The engine's loop turns every quarter of a second at rest; a step of any size we serve takes far less than this.

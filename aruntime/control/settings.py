@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from aruntime.admission.tenants import NOBODY
 from aruntime.base.names import is_name
 from aruntime.queue.columns import TENANTS_MAX
-from aruntime.wire.control import Bounds, Precision
+from aruntime.wire.control import Bounds, EngineKind, Precision
 
 _TOML_BYTES_MAX = 64 * 1024
 
@@ -22,7 +22,15 @@ def _tenant_name(text: str) -> str:
     return text
 
 
+def _label(text: str) -> str:
+    if not is_name(text):
+        raise PydanticCustomError("name", "cannot be a label: want [a-z0-9][a-z0-9._-]{{0,63}}")
+    return text
+
+
 TenantName = Annotated[str, AfterValidator(_tenant_name)]
+Label = Annotated[str, AfterValidator(_label)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class VersionRefused(ValueError):
@@ -48,6 +56,65 @@ class Limits(_Settings):
     """Keys and values."""
     block_tokens: Literal[8, 16, 32, 64] = 16
     """Tokens of one block of the cache."""
+    replicas: Annotated[int, Field(ge=1, le=16)] = 1
+    """Engines of each version that is loaded."""
+
+
+class Residency(_Settings):
+    """When a model is in memory."""
+
+    load: Literal["at-start", "on-demand"] = "at-start"
+    """On demand: when the first request comes, which waits for it."""
+    pinned: bool = False
+    """Never evicted to make room for another model."""
+    idle_s: Annotated[float, Field(gt=0, le=30 * 86_400)] | None = None
+    """Unloaded after so long without a request; the next one loads it again."""
+    cache_bytes_min: Annotated[int, Field(ge=1 << 20, lt=1 << 48)] | None = None
+    """What of `cache_bytes` it cannot do without: where memory is short it gets less, but never less than this."""
+
+
+class RolloutPolicy(_Settings):
+    """How a new version takes over, and what sends it back. Shares are of the requests that name no version."""
+
+    strategy: Literal["canary", "drain-first"] = "canary"
+    """Drain first: the old version leaves memory before the new one enters it; requests wait meanwhile."""
+    automatic: bool = False
+    """Begin as soon as a version newer than the stable one is published."""
+    shadow_share: Share = 0.1
+    """Copied to the new version before any answer of it is used."""
+    steps: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=16)] = [
+        0.01, 0.05, 0.25, 0.5, 1.0
+    ]  # fmt: skip
+    """Shares that get its answers, one after the other."""
+    window_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Shadow and every step last at least so long."""
+    requests_min: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """And until so many requests of the new version have ended."""
+    bake_s: Annotated[float, Field(ge=0, le=7 * 86_400)] = 300.0
+    """How long the old version stays warm after the last step."""
+    errors_more_max: Share = 0.01
+    """Errors of the new version, as a share of its requests, beyond those of the stable one."""
+    ttft_ratio_max: Annotated[float, Field(ge=1, le=100)] = 1.3
+    """p95 of the time to the first token, beside the stable version's."""
+    itl_ratio_max: Annotated[float, Field(ge=1, le=100)] = 1.3
+    """p95 of the time between two tokens."""
+    drift_max: Share = 0.2
+    """How far the shares of empty, cut and stopped answers, and the distribution of lengths, may lie apart."""
+    golden: bool = True
+    """Ask the new version's golden questions again in every step, under load."""
+
+
+class TensorBatching(_Settings):
+    """How requests to a tensor model are put together; of no use to language models, which batch by the step."""
+
+    batch_max: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Rows of one batch."""
+    preferred: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(max_length=32)] = []
+    """Sizes that are run at once; others wait for more, up to `delay_s`."""
+    delay_s: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """How long a request may wait for others to share its batch."""
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """The deadline of requests that bring none."""
 
 
 class Objectives(_Settings):
@@ -66,6 +133,11 @@ class ModelSettings(_Settings):
     """The tenants that may call it; everybody when it does not say."""
     limits: Limits = Limits()
     objectives: Objectives = Objectives()
+    residency: Residency = Residency()
+    rollout: RolloutPolicy = RolloutPolicy()
+    batching: TensorBatching = TensorBatching()
+    labels: Annotated[dict[Label, Annotated[int, Field(ge=1, le=999_999_999)]], Field(max_length=32)] = {}
+    """Versions by name, for a server that knows none yet; from then on labels are moved by command."""
 
     @property
     def bounds(self) -> Bounds:
@@ -88,7 +160,7 @@ class Provenance(_Settings):
 class VersionSettings(_Settings):
     """`version.toml`: what one version needs."""
 
-    engine: Literal["decoder"] = "decoder"
+    engine: EngineKind = "decoder"
     precision: Precision = "checkpoint"
     """What weights are held in."""
     cache_precision: Precision = "checkpoint"

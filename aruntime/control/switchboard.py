@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from aruntime.base import log
 from aruntime.control.line import Line
-from aruntime.control.replica import DEPARTED_ROW, Replica
+from aruntime.control.replica import Replica
 from aruntime.control.tenants import Tenants
 from aruntime.queue.channel import create_channel
 from aruntime.queue.columns import (
     BUCKETS_ROW,
     COLUMNS,
+    DEPARTED_ROW,
     FRONT_ENDS_MAX,
     LEDGER_COLUMNS,
     LEDGER_ROWS,

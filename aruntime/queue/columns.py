@@ -15,7 +15,10 @@ from itertools import accumulate
 from typing import Protocol
 
 ENGINE_ROW = 0
-FRONT_ENDS_MAX = 63
+FRONT_ENDS_MAX = 62
+PROBER_ROW = FRONT_ENDS_MAX + 1  # the front end that asks the golden questions
+DEPARTED_ROW = FRONT_ENDS_MAX + 2  # what front ends that are gone have counted
+TABLE_ROWS = FRONT_ENDS_MAX + 3
 TENANTS_MAX = 256
 
 
@@ -44,14 +47,19 @@ class Column(IntEnum):
     WAITING_WEIGHT = 18  # thousandths: the weights of the tenants that have something to prefill
     DRAIN_US = 19  # until all that waits and runs has ended, if nothing more came
     PAUSED = 20  # sequences whose client reads too slowly
+    TOKENS_LEFT = 21  # that all that waits and runs may still generate, at most
     # Written by each front end.
-    IN_FLIGHT = 21  # sequences submitted whose end has not come back
-    ENDED = 22  # sequences whose end has come back
-    STALE = 23  # output records of a request that no longer has its slot
-    QUEUED = 24  # of those in flight: no token has come back yet
-    QUEUED_TOKENS = 25  # and the tokens of their prompts
+    IN_FLIGHT = 22  # sequences submitted whose end has not come back
+    ENDED = 23  # sequences whose end has come back
+    STALE = 24  # output records of a request that no longer has its slot
+    QUEUED = 25  # of those in flight: no token has come back yet
+    QUEUED_TOKENS = 26  # and the tokens of their prompts
+    # Answers, by what they are like: a rollout compares two versions by them.
+    ANSWERS_STOP = 27  # choices that ended by themselves
+    ANSWERS_LENGTH = 28  # choices that were cut by their limit
+    ANSWERS_EMPTY = 29  # choices without any text
     # Below: results by code, then the histograms, as the front ends saw them.
-    RESULTS = 26
+    RESULTS = 30
 
 
 # How a request ended, as a front end counts it: an answer, a client that left, or an error's code.
@@ -86,7 +94,7 @@ class Cells(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of durations by upper bound (seconds), and their sum, in columns from `first` on."""
+    """Counts of durations (seconds), or of sizes, by upper bound, and their sum, in columns from `first` on."""
 
     first: int
     bounds_s: tuple[float, ...]
@@ -115,6 +123,8 @@ _E2E_S = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 3
 TTFT = Histogram(Column.RESULTS + len(RESULT_CODES), _TTFT_S)
 ITL = Histogram(TTFT.first + TTFT.columns, _ITL_S)
 E2E = Histogram(ITL.first + ITL.columns, _E2E_S)
+# Tokens of an answer's choice; the sum is in millionths, as of the durations.
+ANSWER_TOKENS = Histogram(E2E.first + E2E.columns, tuple(float(1 << power) for power in range(16)))
 
 
 class TenantColumn(IntEnum):
@@ -140,7 +150,7 @@ def tenant_column(tenant: int, column: TenantColumn, priority: int = 0) -> int:
     return _TENANTS + tenant * TENANT_COLUMNS + column + priority
 
 
-_TENANTS = E2E.first + E2E.columns
+_TENANTS = ANSWER_TOKENS.first + ANSWER_TOKENS.columns
 COLUMNS = _TENANTS + TENANTS_MAX * TENANT_COLUMNS
 
 

@@ -4,8 +4,12 @@
                               SetTerms · SetBounds · Drain · Stop
     engine -> supervisor      Loaded · Ready · Failed · Drained
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
-    supervisor -> front end   Welcome [ledger] · ReplicaState · AttachReplica [channel, engine bell, table]
-                              DetachReplica · SetTenants [memory file with a TenantList] · Drain
+    supervisor -> front end   Welcome [ledger] · ModelState · ReplicaState · AttachReplica [channel, engine bell, table]
+                              RetireReplica · DetachReplica · SetTenants [memory file with a TenantList] · Drain
+                              Outcome [memory file with JSON]
+    front end -> supervisor   Wanted · Retired · Act [memory file with an Action]
+    supervisor -> prober      Probe [channel, engine bell, table, prober's bell]
+    prober -> supervisor      Prepared · Probed
 
 In brackets: the descriptors that travel with the message, in this order. JSON, `kind` first; unknown keys are refused.
 """
@@ -14,20 +18,28 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from aruntime.queue.columns import FRONT_ENDS_MAX, TENANTS_MAX
+from aruntime.queue.columns import PROBER_ROW, TENANTS_MAX
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Size = Annotated[int, Field(ge=1, lt=2**63)]
-FrontEndId = Annotated[int, Field(ge=1, le=FRONT_ENDS_MAX)]
+FrontEndId = Annotated[int, Field(ge=1, le=PROBER_ROW)]
 TenantId = Annotated[int, Field(ge=1, lt=TENANTS_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Reason = Annotated[str, Field(max_length=2000)]
 Precision = Literal["checkpoint", "float32", "bfloat16", "float16"]
-Life = Literal["starting", "warming", "ready", "down", "failed", "stopped"]
+EngineKind = Literal["decoder", "onnx"]
+Life = Literal["starting", "warming", "probing", "ready", "down", "failed", "stopped"]
+VersionState = Literal[
+    "discovered", "verified", "admitted", "loading", "warming", "probing", "standby", "serving", "draining",
+    "unloading", "unloaded", "failed", "quarantined",
+]  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # sha256 of a key
 Keys = Annotated[list[Digest], Field(max_length=8)]
+
+# Of one model, known to front ends: the newest, and all that are loaded.
+VERSIONS_MAX = 64
 
 Read = TypeVar("Read")
 
@@ -77,6 +89,22 @@ class Bounds(_Value):
     itl_s: FiniteFloat
 
 
+class Batching(_Value):
+    """How a tensor engine forms its batches; the words are those of `model.toml`."""
+
+    batch_max: Size
+    preferred: list[Size] = []
+    delay_s: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+
+
+class TensorSpec(_Value):
+    """One input or output of a tensor model: `datatype` in the Open Inference Protocol's words, -1 for a free size."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    datatype: Name
+    shape: Annotated[list[int], Field(max_length=16)]
+
+
 class Load(_Message):
     """Load a model version and serve it. `dtype` "checkpoint" keeps the dtype that the weights are stored in."""
 
@@ -95,6 +123,8 @@ class Load(_Message):
     step_tokens_max: Size
     bounds: Bounds
     threads: Size
+    engine: EngineKind = "decoder"
+    batching: Batching | None = None
 
 
 class AttachFrontEnd(_Message):
@@ -139,12 +169,16 @@ class Stop(_Message):
 
 
 class Loaded(_Message):
+    """`inputs` and `outputs` are a tensor model's; it has no vocabulary, and its context is one request's rows."""
+
     kind: Literal["loaded"] = "loaded"
     context_max: Size
     vocab: Size
     blocks: Size
     weight_bytes: Size
     seconds: FiniteFloat
+    inputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
+    outputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
 
 
 class Ready(_Message):
@@ -206,6 +240,43 @@ class ReplicaState(_Message):
     bounds: Bounds | None = None
 
 
+class VersionEntry(_Value):
+    """A version of a model as it is on this server; `created_s` is when it was published, seconds since 1970."""
+
+    version: Size
+    state: VersionState
+    created_s: Count
+    reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class Split(_Value):
+    """A rollout: `share` of the requests without a version go to `version`, `mirror` of them are copied to it.
+
+    `salt` decides who: the same tenants and sessions stay with the new version while the share grows.
+    """
+
+    version: Size
+    share: Share
+    mirror: Share
+    salt: Count
+
+
+class ModelState(_Message):
+    """What front ends know of a model, in place of what was said of it before.
+
+    `labels` name versions; "stable" is what a request without a version means. `callers` are the tenants that may call
+    it. `on_demand`: a request for a version that is not loaded may wait until it is.
+    """
+
+    kind: Literal["model_state"] = "model_state"
+    model: Name
+    callers: list[Name] | None = None
+    labels: Annotated[dict[Name, Size], Field(max_length=64)] = {}
+    split: Split | None = None
+    on_demand: bool = False
+    versions: Annotated[list[VersionEntry], Field(max_length=VERSIONS_MAX)] = []
+
+
 class AttachReplica(_Message):
     kind: Literal["attach_replica"] = "attach_replica"
     descriptors: ClassVar[int] = 3
@@ -220,6 +291,9 @@ class AttachReplica(_Message):
     blocks: Size
     block_tokens: Size
     sequences_max: Size
+    engine: EngineKind = "decoder"
+    inputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
+    outputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
 
 
 class Attached(_Message):
@@ -239,14 +313,88 @@ class Refused(_Message):
     reason: Reason
 
 
+class RetireReplica(_Message):
+    """Send nothing new to this replica; say `Retired` when nothing of yours is left there."""
+
+    kind: Literal["retire_replica"] = "retire_replica"
+    replica: Count
+    epoch: Size
+
+
+class Retired(_Message):
+    kind: Literal["retired"] = "retired"
+    replica: Count
+    epoch: Size
+
+
 class DetachReplica(_Message):
     kind: Literal["detach_replica"] = "detach_replica"
     replica: Count
 
 
+class Wanted(_Message):
+    """Requests wait for this version, which is not loaded; None: for whatever the model serves."""
+
+    kind: Literal["wanted"] = "wanted"
+    model: Name
+    version: Size | None = None
+
+
+class Act(_Message):
+    """An operator wants something done (`aruntime.wire.actions`); the answer is the Outcome of the same `number`."""
+
+    kind: Literal["act"] = "act"
+    descriptors: ClassVar[int] = 1
+    number: Count
+
+
+class Outcome(_Message):
+    """How an operator's action ended: `code` is "ok", and the memory file holds the result, or an error's."""
+
+    kind: Literal["outcome"] = "outcome"
+    descriptors: ClassVar[int] = 1
+    number: Count
+    code: Name
+    message: Reason = ""
+
+
+class Prepared(_Message):
+    """The prober has read the golden questions and the tokenizer, and waits for the engine."""
+
+    kind: Literal["prepared"] = "prepared"
+
+
+class Probe(_Message):
+    """Ask the replica behind these descriptors the golden questions of the version in `folder`."""
+
+    kind: Literal["probe"] = "probe"
+    descriptors: ClassVar[int] = 4
+    replica: Count
+    epoch: Size
+    context_max: Size
+    vocab: Size
+    blocks: Size
+    block_tokens: Size
+    sequences_max: Size
+    target: Name
+    precision: Precision
+    timeout_s: FiniteFloat
+
+
+class Probed(_Message):
+    """How the golden questions were answered: `passed`, or the reason, and whether it is the answers that are wrong."""
+
+    kind: Literal["probed"] = "probed"
+    passed: bool
+    wrong: bool = False
+    questions: Count = 0
+    reason: Reason = ""
+
+
 Message = (
     Load | AttachFrontEnd | DetachFrontEnd | SetTerms | SetBounds | Drain | Stop | Loaded | Ready | Failed | Drained
-    | Hello | Welcome | SetTenants | ReplicaState | AttachReplica | Attached | Refused | DetachReplica
+    | Hello | Welcome | SetTenants | ModelState | ReplicaState | AttachReplica | Attached | Refused
+    | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared | Probe | Probed
 )  # fmt: skip
 
 _LIST = TypeAdapter(TenantList)

@@ -22,11 +22,10 @@ from aruntime.control import replica as replica_room
 from aruntime.control import supervisor as supervisor_room
 from aruntime.control.agent import Agent
 from aruntime.control.launcher import LocalChild, LocalLauncher
-from aruntime.control.replica import DEPARTED_ROW
 from aruntime.control.repository import publish
 from aruntime.control.supervisor import Settings, Supervisor
 from aruntime.control.tenants import Tenants
-from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
+from aruntime.queue.columns import DEPARTED_ROW, ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.post import pair
 from aruntime.wire.control import Drained, Hello, Refused, encode
 

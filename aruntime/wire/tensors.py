@@ -1,0 +1,126 @@
+"""Tensors between a front end and a tensor engine: typed, shaped bytes in one buffer, checked when it is read.
+
+    u32 tensors, then for each: u16 bytes of name · name · u8 datatype · u8 dimensions · i64 each · u64 bytes · bytes
+
+Little endian. Elements lie in row-major order, as in the Open Inference Protocol's binary tensors; those of BYTES are
+each a u32 length and so many bytes.
+"""
+
+import math
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# The protocol's names and the bytes of one element; BYTES elements have lengths of their own.
+DATATYPES = {
+    "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
+    "FP16": 2, "FP32": 4, "FP64": 8, "BYTES": 0, "BF16": 2,
+}  # fmt: skip
+_NUMBERS = {name: number for number, name in enumerate(DATATYPES)}
+_NAMES = list(DATATYPES)
+
+TENSORS_MAX = 64
+DIMENSIONS_MAX = 16
+NAME_BYTES_MAX = 256
+
+_COUNT = struct.Struct("<I")
+_NAME = struct.Struct("<H")
+_KIND = struct.Struct("<BB")
+_SIZE = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`data` holds the elements of `shape` in row-major order, little endian."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+
+def elements(shape: Iterable[int]) -> int:
+    """How many elements a tensor of `shape` has."""
+    return math.prod(shape)
+
+
+def check_data(tensor: Tensor) -> None:
+    """ValueError when the bytes of `tensor` are not those of its datatype and shape."""
+    want, size = elements(tensor.shape), DATATYPES[tensor.datatype]
+    if size:
+        if len(tensor.data) != want * size:
+            raise ValueError(f"{want} elements of {tensor.datatype} are {want * size} bytes, got {len(tensor.data)}")
+        return
+    if (count := len(split_bytes(tensor.data))) != want:
+        raise ValueError(f"the shape has {want} elements, the data {count}")
+
+
+def split_bytes(data: bytes | memoryview) -> list[bytes]:
+    """The elements of a BYTES tensor. ValueError when a length leads out of the data."""
+    found, at = [], 0
+    while at < len(data):
+        if at + 4 > len(data):
+            raise ValueError("a length is cut short")
+        (size,) = _COUNT.unpack_from(data, at)
+        at += 4
+        if size > len(data) - at:
+            raise ValueError("an element is cut short")
+        found.append(bytes(data[at : at + size]))
+        at += size
+    return found
+
+
+def join_bytes(elements: Iterable[bytes]) -> bytes:
+    """The data of a BYTES tensor."""
+    return b"".join(_COUNT.pack(len(element)) + element for element in elements)
+
+
+def encode(tensors: Iterable[Tensor]) -> bytes:
+    """The buffer."""
+    parts: list[bytes | memoryview] = []
+    listed = list(tensors)
+    for tensor in listed:
+        name = tensor.name.encode()
+        parts += [_NAME.pack(len(name)), name, _KIND.pack(_NUMBERS[tensor.datatype], len(tensor.shape))]
+        parts += [struct.pack(f"<{len(tensor.shape)}q", *tensor.shape), _SIZE.pack(len(tensor.data)), tensor.data]
+    return b"".join([_COUNT.pack(len(listed)), *parts])
+
+
+def decode(buffer: bytes | memoryview) -> list[Tensor]:
+    """Read a buffer; the data of the tensors are views of it. ValueError says what is wrong with it."""
+    view = memoryview(buffer)
+    try:
+        (count,) = _COUNT.unpack_from(view, 0)
+        if count > TENSORS_MAX:
+            raise ValueError(f"{count} tensors, at most {TENSORS_MAX}")
+        at, found = _COUNT.size, []
+        for _ in range(count):
+            tensor, at = _decode_one(view, at)
+            found.append(tensor)
+    except (struct.error, UnicodeDecodeError):
+        raise ValueError("a tensor is cut short") from None
+    if at != len(view):
+        raise ValueError(f"{len(view) - at} bytes after the last tensor")
+    return found
+
+
+def _decode_one(view: memoryview, at: int) -> tuple[Tensor, int]:
+    (size,) = _NAME.unpack_from(view, at)
+    at += _NAME.size
+    if size > NAME_BYTES_MAX or size > len(view) - at:
+        raise ValueError("a tensor's name is cut short or too long")
+    name = bytes(view[at : at + size]).decode()
+    at += size
+    datatype, dimensions = _KIND.unpack_from(view, at)
+    at += _KIND.size
+    if datatype >= len(_NAMES) or dimensions > DIMENSIONS_MAX:
+        raise ValueError(f"{name}: no such datatype, or more than {DIMENSIONS_MAX} dimensions")
+    shape = struct.unpack_from(f"<{dimensions}q", view, at)
+    at += 8 * dimensions
+    (length,) = _SIZE.unpack_from(view, at)
+    at += _SIZE.size
+    if length > len(view) - at or any(size < 0 for size in shape):
+        raise ValueError(f"{name}: its data are cut short, or a size is negative")
+    tensor = Tensor(name, _NAMES[datatype], shape, view[at : at + length])
+    check_data(tensor)
+    return tensor, at + length
