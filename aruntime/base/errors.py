@@ -110,3 +110,10 @@ class Draining(Unavailable):
 
 class DeadlineExceeded(ServingError):
     status, code, type = 504, "deadline_exceeded", "timeout_error"
+
+
+def error_of(code: str, message: str) -> ServingError:
+    """The error that another process of this server answered with; ModelError for a code that is nobody's."""
+    kinds = (InvalidRequest, PermissionDenied, ModelNotFound, Overloaded, ModelNotReady, Draining)
+    kind = next((kind for kind in kinds if kind.code == code), ModelError)
+    return kind(message)

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from aruntime.control.host import Settings
 from aruntime.control.repository import default_root
-from aruntime.control.supervisor import Settings
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 

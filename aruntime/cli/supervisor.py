@@ -15,8 +15,9 @@ from pathlib import Path
 from aruntime.base import log
 from aruntime.cli.options import add_engine, add_repository, add_tenants, settings
 from aruntime.control import meeting
+from aruntime.control.host import Settings
 from aruntime.control.launcher import LocalLauncher
-from aruntime.control.supervisor import Settings, Supervisor
+from aruntime.control.supervisor import Supervisor
 from aruntime.control.tenants import Tenants, TenantsRefused
 
 # Whoever started this connects at once; if nobody has after so long, they are dead.

@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aruntime.admission.door import Door
@@ -14,6 +14,7 @@ from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
 from aruntime.admission.tenants import Tenant
 from aruntime.base import log
+from aruntime.control.commands import Commands
 from aruntime.control.line import Line
 from aruntime.control.view import ServedVersion, View
 from aruntime.model.tokenizer import Tokenizer
@@ -28,13 +29,21 @@ from aruntime.wire.control import (
     Drained,
     Hello,
     Message,
+    ModelState,
+    Outcome,
     Refused,
     ReplicaState,
+    Retired,
+    RetireReplica,
     SetTenants,
     TenantEntry,
+    Wanted,
     Welcome,
     decode_tenants,
 )
+
+# How often a front end looks whether a replica that it is to leave is free of it.
+_LEAVE_S = 0.02
 
 
 class Agent:
@@ -46,6 +55,8 @@ class Agent:
     def __init__(self, on_drain: Callable[[float], None] = lambda _: None) -> None:
         self._bell = create_bell()
         self.view = View(Door(self._bell, time.monotonic, random.SystemRandom()), time.monotonic)
+        self.view.want = lambda model, version: self._say(Wanted(model=model, version=version))
+        self.commands = Commands(self._say)
         self.lost = asyncio.Event()
         self._on_drain = on_drain
         self._line: Line | None = None
@@ -68,7 +79,7 @@ class Agent:
                 raise ConnectionError("the supervisor hung up")
 
     async def settled(self, timeout_s: float) -> bool:
-        """Wait until every model is served or has failed. False: the supervisor is gone, or `timeout_s` are over."""
+        """Wait until every model that must be is served or has failed. False: the supervisor is gone, or time is up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not self.view.settled and not self.lost.is_set():
@@ -102,11 +113,21 @@ class Agent:
                 self.view.supervised = True
             case SetTenants():
                 self._set_tenants(*fds)
+            case ModelState():
+                self.view.model_is(message)
             case ReplicaState():
                 self.view.state_is(message)
             case AttachReplica(replica=replica):
                 task = self._joining[replica] = asyncio.create_task(self._attach(message, fds))
                 task.add_done_callback(lambda _: _close(fds))  # also when it is cancelled before it began
+            case RetireReplica(replica=replica, epoch=epoch):
+                self.view.retire(replica)
+                self._leave(replica, epoch)
+            case Outcome():
+                try:
+                    self.commands.ended(message, fds[0])
+                finally:
+                    _close(fds)
             case DetachReplica(replica=replica):
                 if replica in self._joining:
                     self._joining.pop(replica).cancel()
@@ -140,6 +161,13 @@ class Agent:
             self._say(Refused(replica=order.replica, epoch=order.epoch, reason=str(error)[:2000]))
         self._changed.set()
 
+    def _leave(self, replica: int, epoch: int) -> None:
+        """Say so when nothing of this front end is left on a replica."""
+        if self.view.is_left(replica):
+            self._say(Retired(replica=replica, epoch=epoch))
+        else:
+            asyncio.get_running_loop().call_later(_LEAVE_S, self._leave, replica, epoch)
+
     def _served(self, order: AttachReplica, channel: int, engine_bell: int, table: int) -> ServedVersion:
         bounds = self.view.bounds(order.replica)
         limits = RouteLimits(
@@ -154,14 +182,24 @@ class Agent:
         )
         ring = FrontEndChannel(channel, engine_bell, order.epoch)
         route = Route(order.replica, self._front_end, ring, Table(table), limits)
-        return ServedVersion(order.model, order.version, order.created_s, self._tokenizers[order.folder], route)
+        return ServedVersion(
+            order.model,
+            order.version,
+            order.created_s,
+            self._tokenizers[order.folder],
+            route,
+            order.engine,
+            order.inputs,
+            order.outputs,
+        )
 
-    def _say(self, message: Message) -> None:
+    def _say(self, message: Message, fds: Sequence[int] = ()) -> None:
         if self._line is not None:
-            self._line.send(message)
+            self._line.send(message, fds)
 
     def _on_end(self) -> None:
         self._drop()
+        self.commands.lost()
         self.view.lose_supervisor()
         self.lost.set()
         self._changed.set()

@@ -7,14 +7,15 @@ from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.switchboard import FrontEnd, Switchboard
 from aruntime.queue.post import Post
-from aruntime.wire.control import Attached, Drained, Hello, Message, Refused
+from aruntime.wire.control import Act, Attached, Drained, Hello, Message, Refused, Retired, Wanted
 
 
 class Guest:
     """Joins the switchboard with its hello and leaves it with its line.
 
     `kill` ends its process, should it hang up without a word while it lives: it may still write to shared memory.
-    `on_hello(guest)` and `on_end(guest)` are called once each, the first perhaps never.
+    `on_hello(guest)` and `on_end(guest)` are called once each, the first perhaps never; `on_wish(guest, message, fds)`
+    when it wants something of the models, and has the descriptors.
     """
 
     def __init__(
@@ -24,11 +25,13 @@ class Guest:
         kill: Callable[[], None],
         on_hello: Callable[["Guest"], None],
         on_end: Callable[["Guest"], None],
+        on_wish: Callable[["Guest", Wanted | Act, list[int]], None],
     ) -> None:
         self._switchboard = switchboard
         self._kill = kill
         self._on_hello = on_hello
         self._on_end = on_end
+        self._on_wish = on_wish
         self._front_end: FrontEnd | None = None
         self._polite = False
         self.line = Line(post, self._on_message, self._ended)
@@ -44,6 +47,10 @@ class Guest:
             case Refused(replica=replica, epoch=epoch, reason=reason) if front_end is not None:
                 if front_end.epochs.get(replica) == epoch:
                     self._switchboard.replicas[replica].fail(reason)
+            case Retired(replica=replica, epoch=epoch) if front_end is not None:
+                self._switchboard.retired(front_end, replica, epoch)
+            case Wanted() | Act() if front_end is not None:
+                self._on_wish(self, message, fds)
             case Drained():
                 self._polite = True
             case _:

@@ -76,7 +76,7 @@ class Replica:
         self.model = model
         self.version = version
         self.created_s = 0
-        self.callers: list[str] | None = None
+        self.wrong = False  # it failed by its answers
         self.life: Life = "starting"
         self.reason = "loading"
         self.order: Load | None = None
@@ -87,18 +87,18 @@ class Replica:
         self._deaths = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, order: Load, created_s: int, callers: list[str] | None) -> None:
+    def start(self, order: Load, created_s: int) -> None:
         """Start the engine with `order`, and again with the same whenever it dies.
 
-        `created_s` is when the version was published, seconds since 1970; `callers` may call it, None is everybody.
+        `created_s` is when the version was published, seconds since 1970.
         """
-        self.order, self.created_s, self.callers = order, created_s, callers
+        self.order, self.created_s = order, created_s
         self._launch()
 
-    def rebind(self, bounds: Bounds, callers: list[str] | None) -> None:
-        """Its model has other bounds and callers: from now on, and in every later life."""
+    def rebind(self, bounds: Bounds) -> None:
+        """Its model has other bounds: from now on, and in every later life."""
         assert self.order is not None
-        self.order, self.callers = self.order.model_copy(update={"bounds": bounds}), callers
+        self.order = self.order.model_copy(update={"bounds": bounds})
         self.send(SetBounds(bounds=bounds))
 
     def fail(self, reason: str) -> None:

@@ -1,47 +1,41 @@
 """The supervisor: opens the repository, keeps engines and front ends running, and ends them in order.
 
-open, verify ──► a replica for the newest version of each model          front ends ──hello──► switchboard
+open the repository and the journal ──► catalog: models, versions, engines      front ends ──hello──► switchboard
 a signal ──► front ends drain ──► they leave ──► engines stop ──► exit 0        a second signal: at once
-SIGHUP, or another tenants.toml or model.toml ──► read it ──► front ends and engines are told; a wrong one is not taken
+SIGHUP, or another tenants.toml ──► read it ──► front ends and engines are told; a wrong one is not taken
 """
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aruntime.base import log
+from aruntime.base.errors import ModelNotReady, ServingError
+from aruntime.control.actions import Actions
+from aruntime.control.catalog import Catalog
 from aruntime.control.guest import Guest
+from aruntime.control.host import Host, Settings, VersionKey
+from aruntime.control.journal import Journal
 from aruntime.control.launcher import Launcher
-from aruntime.control.replica import Replica
-from aruntime.control.repository import ModelVersion, Repository
+from aruntime.control.repository import Repository
+from aruntime.control.residency import Memory, memory_bytes
 from aruntime.control.settings import VersionRefused
 from aruntime.control.switchboard import Switchboard
 from aruntime.control.tenants import Tenants, TenantsRefused
-from aruntime.control.watched import WatchedFile
 from aruntime.control.worker import Command, Worker
-from aruntime.queue.post import Post
-from aruntime.wire.control import Drain, Load
+from aruntime.queue.post import Post, enclose, read_enclosure
+from aruntime.wire.actions import decode_action
+from aruntime.wire.control import Act, Drain, Outcome, Wanted
 
 WATCH_S = 0.5
 # After the drain's limit a front end tells the clients what it cut short, and leaves.
 _LAST_WORDS_S = 4.0
 _ENGINE_STOP_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the supervisor is asked to serve, and on what."""
-
-    repository: Path
-    device: str  # auto, cpu, cuda
-    threads: int  # of each engine
-    cache_bytes: int  # of each model that does not say
-    drain_timeout_s: float
 
 
 class Supervisor:
@@ -67,8 +61,10 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._tenants = tenants or Tenants()
         self._switchboard = Switchboard(str(settings.repository), self._tenants, self._on_change)
-        self._models: dict[Replica, WatchedFile] = {}
-        self._opened = self._was_ready = False
+        self._journal = Journal(settings.journal)
+        self._catalog: Catalog | None = None
+        self._actions: Actions | None = None
+        self._was_ready = False
         self._drain_by_s: float | None = None
         self._status = 0
         self._stop, self._hurry, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -104,7 +100,7 @@ class Supervisor:
 
     def admit(self, post: Post, kill: Callable[[], None]) -> None:
         """A front end has connected over `post`; `kill` ends its process."""
-        self.guests.add(Guest(post, self._switchboard, kill, self._on_hello, self._on_leave))
+        self.guests.add(Guest(post, self._switchboard, kill, self._on_hello, self._on_leave, self._on_wish))
 
     def ready_models(self) -> list[str]:
         """What is served now, as `name@version`."""
@@ -112,58 +108,34 @@ class Supervisor:
         return [f"{replica.model}@{replica.version}" for replica in replicas if replica.life == "ready"]
 
     async def _open(self) -> None:
-        """Make a replica of each model's newest version; those that are not as they were published fail."""
+        """Find the models and load those that must be ready; what cannot be loaded says why."""
         try:
             repository = await asyncio.to_thread(Repository, self._settings.repository)
-            models = await asyncio.to_thread(repository.models)
-            if not models:
-                raise VersionRefused(f"there is no model in {self._settings.repository}")
+            host = self._host(repository)
+            catalog = Catalog(host, self._break)
+            await catalog.open()
         except (VersionRefused, OSError) as error:
             log.error("repository.refused", reason=str(error))
             self._give_up()
             return
-        for number, name in enumerate(models):
-            newest = repository.versions(name)[-1]
-            self._switchboard.add(
-                Replica(number, name, newest, self._launcher, time.monotonic, self._switchboard.changed)
-            )
-        for replica in self._switchboard.replicas.values():
-            await self._start(repository, replica)
-        self._opened = True
+        self._catalog, self._actions = catalog, Actions(catalog, host)
+        await catalog.start()
         self._on_change()
 
-    async def _start(self, repository: Repository, replica: Replica) -> None:
-        try:
-            file = WatchedFile(repository.model_file(replica.model))
-            version = await asyncio.to_thread(repository.open, replica.model, replica.version)
-            await asyncio.to_thread(version.verify)
-            order = load_order(replica.number, version, self._settings)
-            replica.start(order, version.settings.created_s, version.model.callers)
-            self._models[replica] = file
-        except (VersionRefused, OSError) as error:
-            replica.fail(str(error))
+    def _host(self, repository: Repository) -> Host:
+        settings = self._settings
+        bytes_max = settings.memory_bytes or memory_bytes()
+        log.info("memory.budget", bytes=bytes_max)
+        memory: Memory[VersionKey] = Memory(bytes_max)
+        return Host(settings, repository, self._launcher, self._switchboard, memory, self._journal, time.monotonic)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
-            for replica in self._switchboard.replicas.values():
+            for replica in list(self._switchboard.replicas.values()):
                 replica.watch()
             if self._tenants.has_changed():
                 self._read_tenants()
-            for replica, file in self._models.items():
-                if file.has_changed():
-                    self._read_model(replica, file)
-
-    def _read_model(self, replica: Replica, file: WatchedFile) -> None:
-        file.begin_reading()
-        try:
-            model = Repository(self._settings.repository).read_model(replica.model)
-        except VersionRefused as error:
-            log.error("model.refused", model=replica.model, reason=str(error))
-            return
-        log.info("model.read", model=replica.model)
-        replica.rebind(model.bounds, model.callers)
-        self._switchboard.rebound(replica)
 
     def _read_tenants(self) -> None:
         try:
@@ -177,9 +149,12 @@ class Supervisor:
     def _on_done(self, task: "asyncio.Task[Any]") -> None:
         """A supervisor with a fault of its own must not stand there half alive."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("supervisor.broken", error=type(error).__name__, detail=str(error))
-            self._status = 1
-            self.stop()
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        log.error("supervisor.broken", error=type(error).__name__, detail=str(error))
+        self._status = 1
+        self.stop()
 
     def _on_hello(self, guest: Guest) -> None:
         if self._drain_by_s is not None:
@@ -191,11 +166,46 @@ class Supervisor:
         if not self.guests:
             self._on_empty()
 
+    def _on_wish(self, guest: Guest, wish: Wanted | Act, fds: list[int]) -> None:
+        """A front end wants something of the models."""
+        if isinstance(wish, Wanted):
+            if self._catalog is not None:
+                self._catalog.want(wish.model, wish.version)
+            return
+        try:
+            data = read_enclosure(fds[0])
+        finally:
+            os.close(fds[0])
+        if self._catalog is None:
+            self._answer(guest, wish, ModelNotReady("the repository is not open yet"))
+        else:
+            self._catalog.spawn(self._act(guest, wish, data))
+
+    async def _act(self, guest: Guest, wish: Act, data: bytes) -> None:
+        assert self._actions is not None
+        try:
+            action = decode_action(data)
+            self._answer(guest, wish, await self._actions.do(action, actor=wish.actor, request_id=wish.request_id))
+        except ServingError as error:
+            self._answer(guest, wish, error)
+
+    def _answer(self, guest: Guest, wish: Act, result: dict[str, Any] | ServingError) -> None:
+        failed = isinstance(result, ServingError)
+        code, message = (result.code, result.message[:2000]) if isinstance(result, ServingError) else ("ok", "")
+        enclosure = enclose(b"{}" if failed else json.dumps(result).encode())
+        try:
+            guest.line.send(Outcome(number=wish.number, code=code, message=message), (enclosure,))
+        finally:
+            os.close(enclosure)
+
     def _on_change(self) -> None:
         self._changed.set()
-        if not self._opened or self._was_ready:
+        if self._catalog is None:
             return
-        if all(replica.life == "failed" for replica in self._switchboard.replicas.values()):
+        self._catalog.wake()
+        if self._was_ready or self._catalog.pending:
+            return
+        if self._catalog.all_failed:
             if self._workers:  # front ends that came by themselves stay, to say why
                 self._give_up()
         elif self._switchboard.is_settled(len(self._workers)):
@@ -210,6 +220,8 @@ class Supervisor:
 
     async def _finish(self) -> None:
         """Let what runs end, up to the limit; then make it end; then let the engines go."""
+        if self._catalog is not None:
+            self._catalog.stop()
         self._drain_by_s = time.monotonic() + self._settings.drain_timeout_s
         log.info("server.draining", limit_s=self._settings.drain_timeout_s)
         for worker in self._workers:
@@ -226,6 +238,7 @@ class Supervisor:
         self._hurry.clear()  # the last wait: whoever was killed is being reaped
         await self._until(lambda: self._engines_gone() and self._workers_gone(), _ENGINE_STOP_S)
         self._switchboard.close()
+        self._journal.close()
         log.info("server.stopped", status=self._status)
 
     def _front_ends_gone(self) -> bool:
@@ -245,25 +258,3 @@ class Supervisor:
                     self._changed.clear()
                     await self._changed.wait()
         return done()
-
-
-def load_order(number: int, version: ModelVersion, settings: Settings) -> Load:
-    """What the engine of replica `number` is told to load. VersionRefused when it was built for another device."""
-    limits, built = version.model.limits, version.settings
-    if settings.device not in ("auto", built.target) and built.target != "any":
-        raise VersionRefused(f"it was built for {built.target}; this server runs on {settings.device}")
-    return Load(
-        replica=number,
-        model=version.name,
-        version=version.version,
-        folder=str(version.folder),
-        device=settings.device if built.target == "any" else built.target,
-        dtype=built.precision,
-        cache_dtype=built.cache_precision,
-        cache_bytes=limits.cache_bytes or settings.cache_bytes,
-        block_tokens=limits.block_tokens,
-        sequences_max=limits.sequences_max,
-        step_tokens_max=limits.step_tokens_max,
-        bounds=version.model.bounds,
-        threads=settings.threads,
-    )

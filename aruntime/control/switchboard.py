@@ -1,7 +1,8 @@
 """Joins front ends and replicas: every pair that is up has one channel, of which nobody else holds a descriptor.
 
-A front end that joins is told of every replica, a replica that becomes ready of every front end; each pair gets a new
-memory file with a new epoch, and the two ends get its descriptor and each other's bell. One ledger is all front ends'.
+A front end that joins is told of every model and replica, a replica that becomes ready of every front end; each pair
+gets a new memory file with a new epoch, and the two ends get its descriptor and each other's bell. One ledger is all
+front ends'. Before a replica leaves, every front end says that nothing of its own is left there.
 """
 
 import itertools
@@ -33,7 +34,9 @@ from aruntime.wire.control import (
     DetachFrontEnd,
     DetachReplica,
     Drain,
+    ModelState,
     ReplicaState,
+    RetireReplica,
     SetTenants,
     Welcome,
     encode_tenants,
@@ -55,6 +58,7 @@ class FrontEnd:
     bell: int
     epochs: dict[int, int] = field(default_factory=dict)  # replica -> epoch of their channel
     attached: dict[int, int] = field(default_factory=dict)  # replica -> epoch that the front end has taken up
+    retiring: set[int] = field(default_factory=set)  # replicas on which something of it may be left
 
     def close(self) -> None:
         """Let go of its line and its bell."""
@@ -70,6 +74,7 @@ class Switchboard:
         self.front_ends: dict[int, FrontEnd] = {}
         self._repository = repository
         self._tenants = tenants
+        self._models: dict[str, ModelState] = {}
         self._on_change = on_change
         self._ledger_fd = create_table(LEDGER_ROWS, LEDGER_COLUMNS)
         self._ledger = Table(self._ledger_fd)
@@ -81,6 +86,39 @@ class Switchboard:
         self.replicas[replica.number] = replica
         self.changed(replica)
 
+    def remove(self, replica: Replica) -> None:
+        """A replica has left for good."""
+        del self.replicas[replica.number]
+        self._on_change()
+
+    def model_is(self, model: ModelState) -> None:
+        """A model is another than it was: the front ends are told."""
+        if model == self._models.get(model.model):
+            return
+        self._models[model.model] = model
+        if not model.versions:
+            del self._models[model.model]
+        for front_end in self.front_ends.values():
+            front_end.line.send(model)
+        self._on_change()
+
+    def retire(self, replica: Replica) -> None:
+        """Have the front ends send nothing new to a replica; `is_left` says when the last of theirs has ended."""
+        for front_end in self.front_ends.values():
+            if (epoch := front_end.epochs.get(replica.number)) is not None:
+                front_end.retiring.add(replica.number)
+                front_end.line.send(RetireReplica(replica=replica.number, epoch=epoch))
+
+    def retired(self, front_end: FrontEnd, replica: int, epoch: int) -> None:
+        """Nothing of a front end is left on a replica."""
+        if front_end.epochs.get(replica) == epoch:
+            front_end.retiring.discard(replica)
+            self._on_change()
+
+    def is_left(self, replica: Replica) -> bool:
+        """Whether no front end has anything on a replica that was retired."""
+        return not any(replica.number in front_end.retiring for front_end in self.front_ends.values())
+
     def join(self, line: Line, bell: int) -> FrontEnd:
         """Welcome a front end. ValueError when there is no row left for it."""
         if len(self.front_ends) == FRONT_ENDS_MAX:
@@ -90,6 +128,8 @@ class Switchboard:
         front_end = self.front_ends[number] = FrontEnd(number, line, bell)
         self._introduce([front_end])  # before its welcome, so before it answers anybody
         line.send(Welcome(front_end=number, repository=self._repository), (self._ledger_fd,))
+        for model in self._models.values():
+            line.send(model)
         for replica in self.replicas.values():
             line.send(_state(replica))
             if replica.life == "ready":
@@ -118,6 +158,7 @@ class Switchboard:
                 self._connect(front_end, replica)
             elif front_end.epochs.pop(replica.number, None) is not None:
                 front_end.attached.pop(replica.number, None)
+                front_end.retiring.discard(replica.number)
                 front_end.line.send(DetachReplica(replica=replica.number))
         self._on_change()
 
@@ -134,7 +175,7 @@ class Switchboard:
         self._introduce(self.front_ends.values())
 
     def rebound(self, replica: Replica) -> None:
-        """A replica has other bounds or callers: the front ends are told."""
+        """A replica has other bounds: the front ends are told."""
         for front_end in self.front_ends.values():
             front_end.line.send(_state(replica))
 
@@ -148,10 +189,10 @@ class Switchboard:
         os.close(self._ledger_fd)
 
     def is_settled(self, front_ends: int) -> bool:
-        """Whether no replica is on its way and so many front ends send to every ready one."""
+        """Whether nothing is pending and so many front ends send to every ready replica."""
         ready = {replica.number for replica in self._ready()}
         return (
-            all(replica.life in ("ready", "failed") for replica in self.replicas.values())
+            not any(model.pending for model in self._models.values())
             and len(self.front_ends) >= front_ends
             and all(set(front_end.attached) >= ready for front_end in self.front_ends.values())
         )
@@ -184,6 +225,9 @@ class Switchboard:
                 version=replica.version,
                 created_s=replica.created_s,
                 folder=order.folder,
+                engine=order.engine,
+                inputs=engine.loaded.inputs,
+                outputs=engine.loaded.outputs,
                 context_max=engine.loaded.context_max,
                 vocab=engine.loaded.vocab,
                 blocks=engine.loaded.blocks,
@@ -207,10 +251,8 @@ def _state(replica: Replica) -> ReplicaState:
         replica=replica.number,
         model=replica.model,
         version=replica.version,
-        created_s=replica.created_s,
         life=replica.life,
         reason=replica.reason,
-        callers=replica.callers,
         bounds=replica.order.bounds if replica.order is not None else None,
     )
 

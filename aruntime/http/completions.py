@@ -35,17 +35,17 @@ async def create_completion(request: Request) -> Response:
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_completion(await read_json(request, context.limits))
-    served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
-    meter = Meter(served.route, request, context.clock)
-    context.view.door.glance(served.route, _least(terms))
-    prompts = [
-        array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
-        for prompt in body.prompts
-    ]
-    room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "prompt")
-    max_tokens = body.max_tokens or min(_COMPLETION_TOKENS, room)
-    ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "prompt")
-    return _generation(context, served, body, ask, meter)
+    async with context.view.arrive(ModelRef.parse(body.model), terms.caller) as served:
+        meter = Meter(served.route, request, context.clock)
+        context.view.door.glance(served.route, _least(terms))
+        prompts = [
+            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
+            for prompt in body.prompts
+        ]
+        room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "prompt")
+        max_tokens = body.max_tokens or min(_COMPLETION_TOKENS, room)
+        ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "prompt")
+        return _generation(context, served, body, ask, meter)
 
 
 async def create_chat_completion(request: Request) -> Response:
@@ -53,14 +53,14 @@ async def create_chat_completion(request: Request) -> Response:
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_chat(await read_json(request, context.limits))
-    served = context.view.resolve(ModelRef.parse(body.model), terms.tenant)
-    meter = Meter(served.route, request, context.clock)
-    context.view.door.glance(served.route, _least(terms))
-    prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
-    room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "messages")
-    max_tokens = body.max_completion_tokens or body.max_tokens or room
-    ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "messages")
-    return _generation(context, served, body, ask, meter)
+    async with context.view.arrive(ModelRef.parse(body.model), terms.caller) as served:
+        meter = Meter(served.route, request, context.clock)
+        context.view.door.glance(served.route, _least(terms))
+        prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
+        room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "messages")
+        max_tokens = body.max_completion_tokens or body.max_tokens or room
+        ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "messages")
+        return _generation(context, served, body, ask, meter)
 
 
 def _least(terms: Terms) -> Ask:

@@ -8,6 +8,8 @@ from starlette.requests import Request
 
 from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from aruntime.base.names import is_request_id
+from aruntime.control.view import Caller
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.records import Priority
 
@@ -23,6 +25,12 @@ class Terms:
     deadline_s: float
     priority: Priority
     tenant: Tenant
+    session: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        """Whom the model is chosen for."""
+        return Caller(self.tenant, self.session or self.request_id, self.deadline_s)
 
 
 def read_terms(request: Request, limits: HttpLimits) -> Terms:
@@ -30,7 +38,7 @@ def read_terms(request: Request, limits: HttpLimits) -> Terms:
     state = request.scope["state"]
     arrived_s: float = state["arrived_s"]
     deadline_s = arrived_s + _timeout_s(request, limits)
-    return Terms(state["request_id"], arrived_s, deadline_s, _priority(request), state["tenant"])
+    return Terms(state["request_id"], arrived_s, deadline_s, _priority(request), state["tenant"], _session(request))
 
 
 async def read_json(request: Request, limits: HttpLimits) -> bytes:
@@ -66,6 +74,14 @@ def _timeout_s(request: Request, limits: HttpLimits) -> float:
     if not (text.isascii() and text.isdecimal() and len(text) <= 12 and 1 <= int(text) <= most):
         raise InvalidRequest(f"x-request-timeout-ms: want an integer from 1 to {most}", param="x-request-timeout-ms")
     return int(text) / 1000
+
+
+def _session(request: Request) -> str:
+    """x-session-id, which keeps a client's requests together; empty without one."""
+    text = request.headers.get("x-session-id", "")
+    if text and not is_request_id(text):
+        raise InvalidRequest("x-session-id: want 1 to 128 of A-Z a-z 0-9 . _ -", param="x-session-id")
+    return text
 
 
 def _priority(request: Request) -> Priority:

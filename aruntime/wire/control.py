@@ -225,18 +225,15 @@ class SetTenants(_Message):
 class ReplicaState(_Message):
     """How a replica is, in place of what was said of it before; `reason` says why it is not ready.
 
-    `created_s` is when its model version was published, seconds since 1970; `callers` are the tenants that may call it.
-    `bounds` are known once it is loaded.
+    `bounds` are known once it is loaded. One that is stopped is forgotten.
     """
 
     kind: Literal["replica_state"] = "replica_state"
     replica: Count
     model: Name
     version: Size
-    created_s: Count
     life: Life
     reason: Reason
-    callers: list[Name] | None = None
     bounds: Bounds | None = None
 
 
@@ -265,7 +262,8 @@ class ModelState(_Message):
     """What front ends know of a model, in place of what was said of it before.
 
     `labels` name versions; "stable" is what a request without a version means. `callers` are the tenants that may call
-    it. `on_demand`: a request for a version that is not loaded may wait until it is.
+    it. `on_demand`: a request for a version that is not loaded may wait until it is. `required`: without it the server
+    is not ready. `pending`: the supervisor has yet to load it, or to give up. Without versions the model is gone.
     """
 
     kind: Literal["model_state"] = "model_state"
@@ -274,6 +272,8 @@ class ModelState(_Message):
     labels: Annotated[dict[Name, Size], Field(max_length=64)] = {}
     split: Split | None = None
     on_demand: bool = False
+    required: bool = True
+    pending: bool = False
     versions: Annotated[list[VersionEntry], Field(max_length=VERSIONS_MAX)] = []
 
 
@@ -341,11 +341,16 @@ class Wanted(_Message):
 
 
 class Act(_Message):
-    """An operator wants something done (`aruntime.wire.actions`); the answer is the Outcome of the same `number`."""
+    """An operator wants something done (`aruntime.wire.actions`); the answer is the Outcome of the same `number`.
+
+    `actor` and `request_id` are for the audit trail.
+    """
 
     kind: Literal["act"] = "act"
     descriptors: ClassVar[int] = 1
     number: Count
+    actor: Name
+    request_id: Annotated[str, Field(max_length=128)] = ""
 
 
 class Outcome(_Message):

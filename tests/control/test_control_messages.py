@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aruntime.control.lives import STATES
 from aruntime.wire import control
 from aruntime.wire.control import AttachFrontEnd, Drain, Failed, ReplicaState, decode, encode
 
@@ -11,6 +12,8 @@ COUNT = st.integers(0, 2**63 - 1)
 SIZE = st.integers(1, 2**63 - 1)
 TEXT = st.text(max_size=64)
 NAME = st.text(min_size=1, max_size=64)
+SHARE = st.floats(0, 1)
+STATE = st.sampled_from(STATES)
 PRECISION = st.sampled_from(["checkpoint", "float32", "bfloat16", "float16"])
 BOUNDS = st.builds(
     control.Bounds,
@@ -47,12 +50,29 @@ MESSAGE = st.one_of(
         replica=COUNT,
         model=NAME,
         version=SIZE,
-        created_s=COUNT,
         life=st.sampled_from(["ready", "down"]),
         reason=TEXT,
-        callers=st.none() | st.lists(NAME, max_size=3),
         bounds=st.none() | BOUNDS,
     ),
+    st.builds(
+        control.ModelState,
+        model=NAME,
+        callers=st.none() | st.lists(NAME, max_size=3),
+        labels=st.dictionaries(NAME, SIZE, max_size=3),
+        split=st.none() | st.builds(control.Split, version=SIZE, share=SHARE, mirror=SHARE, salt=COUNT),
+        on_demand=st.booleans(),
+        required=st.booleans(),
+        pending=st.booleans(),
+        versions=st.lists(
+            st.builds(control.VersionEntry, version=SIZE, state=STATE, created_s=COUNT, reason=TEXT), max_size=3
+        ),
+    ),
+    st.builds(control.RetireReplica, replica=COUNT, epoch=SIZE),
+    st.builds(control.Retired, replica=COUNT, epoch=SIZE),
+    st.builds(control.Wanted, model=NAME, version=st.none() | SIZE),
+    st.builds(control.Act, number=COUNT, actor=NAME, request_id=TEXT),
+    st.builds(control.Outcome, number=COUNT, code=NAME, message=TEXT),
+    st.builds(control.Probed, passed=st.booleans(), wrong=st.booleans(), questions=COUNT, reason=TEXT),
     st.builds(control.SetTenants),
     st.builds(
         control.SetTerms,

@@ -7,6 +7,7 @@ import signal
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from aruntime.control import agent as agent_room
 from aruntime.control import replica as replica_room
 from aruntime.control import supervisor as supervisor_room
 from aruntime.control.agent import Agent
+from aruntime.control.host import Settings
+from aruntime.control.launch_order import launch_order
 from aruntime.control.launcher import LocalChild, LocalLauncher
-from aruntime.control.repository import publish
-from aruntime.control.supervisor import Settings, Supervisor
+from aruntime.control.repository import Repository, publish
+from aruntime.control.settings import VersionRefused
+from aruntime.control.supervisor import Supervisor
 from aruntime.control.tenants import Tenants
 from aruntime.queue.columns import DEPARTED_ROW, ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.post import pair
@@ -214,7 +218,7 @@ async def test_a_front_end_that_talks_nonsense_is_hung_up_on_and_killed(house: H
 async def test_an_engine_that_stands_still_is_reported_then_killed_then_replaced(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aruntime.control.view.PROGRESS_S_MAX", 0.2)
+    monkeypatch.setattr("aruntime.control.health.PROGRESS_S_MAX", 0.2)
     monkeypatch.setattr(replica_room, "STALL_S_MAX", 1.0)
     agent = await house.front_end()
     os.kill(house.engines.started[0].pid, signal.SIGSTOP)
@@ -257,12 +261,10 @@ async def test_a_version_whose_tokenizer_cannot_be_read_fails(tmp_path: Path, ch
 
 async def test_a_version_for_another_device_is_refused(tmp_path: Path, root: Path, build: Build) -> None:
     house = build(root)
-    version = supervisor_room.Repository(root).open("demo", 1)
+    version = Repository(root).open("demo", 1)
     built = version.settings.model_copy(update={"target": "cuda"})
-    with pytest.raises(supervisor_room.VersionRefused, match="built for cuda"):
-        supervisor_room.load_order(
-            0, type(version)("demo", 1, version.folder, version.model, built), house.supervisor._settings
-        )
+    with pytest.raises(VersionRefused, match="built for cuda"):
+        launch_order(replace(version, settings=built), house.supervisor._settings)
 
 
 async def test_an_engine_that_dies_at_once_is_started_less_and_less_often(

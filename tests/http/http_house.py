@@ -17,10 +17,10 @@ from aruntime.http.app import build_app
 from aruntime.http.limits import HttpLimits
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
-from aruntime.queue.columns import COLUMNS
+from aruntime.queue.columns import COLUMNS, TABLE_ROWS
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table, create_table
-from aruntime.wire.control import ReplicaState
+from aruntime.wire.control import ModelState, ReplicaState, VersionEntry
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.name == 'refuse' %}{{ raise_exception('no such role here') }}{% endif %}"
@@ -37,6 +37,12 @@ def byte_tokenizer() -> tokenizers.Tokenizer:
     return made
 
 
+def demo(callers: list[str] | None = None, **more: Any) -> ModelState:
+    """The model `demo`, whose stable version is 3."""
+    entry = VersionEntry(version=3, state="serving", created_s=5)
+    return ModelState(model="demo", callers=callers, labels={"stable": 3}, versions=[entry], **more)
+
+
 class House:
     """`ids(text)` are the tokens of a text, `say` what the engine puts out, `post` what a client sends."""
 
@@ -45,14 +51,15 @@ class House:
         (folder / "tokenizer_config.json").write_text("{}")
         (folder / "chat_template.jinja").write_text(TEMPLATE)
         self.tokenizer = Tokenizer.from_folder(folder)
-        self._fds = [create_channel(1, 1024, 1024), create_bell(), create_bell(), create_table(64, COLUMNS)]
+        self._fds = [create_channel(1, 1024, 1024), create_bell(), create_bell(), create_table(TABLE_ROWS, COLUMNS)]
         channel, engine_bell, bell, table = self._fds
         self.table = Table(table)
         self.engine = EngineChannel(channel, bell, 1)
         self.view = View(Door(bell, time.monotonic, random.Random(1)), time.monotonic)
         self.view.registry.replace(None)
         route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, 200, 256))
-        self.view.state_is(ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason=""))
+        self.view.model_is(demo())
+        self.view.state_is(ReplicaState(replica=0, model="demo", version=3, life="ready", reason=""))
         self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
         self.view.door.open()
         self.app = build_app(self.view, limits=limits)

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from http_house import Client, House
+from http_house import Client, House, demo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
@@ -22,7 +22,6 @@ from aruntime.http.app import build_app
 from aruntime.http.edge import Edge
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.records import FinishReason
-from aruntime.wire.control import ReplicaState
 
 ACME, UMBRELLA = Tenant(7, "acme"), Tenant(9, "umbrella")
 ACME_KEY, UMBRELLA_KEY, ADMIN_KEY = "art-acme", "art-umbrella", "art-admin"
@@ -298,8 +297,7 @@ async def test_a_websocket_is_closed_unopened() -> None:
 
 
 def restrict(house: House, callers: list[str]) -> None:
-    state = ReplicaState(replica=0, model="demo", version=3, created_s=5, life="ready", reason="", callers=callers)
-    house.view.state_is(state)
+    house.view.model_is(demo(callers))
 
 
 async def test_a_model_is_called_and_seen_by_its_callers_only(guarded: House) -> None:

@@ -105,7 +105,7 @@ async def test_an_honest_host_is_served(house: House, host: str) -> None:
     assert (await Client(house.app, "/health/live", b"", [("host", host)], "GET").done()).status == 200
 
 
-@pytest.mark.parametrize("model", ["other", "demo@9", "demo@stable", "demo:adapter", "../demo", "demo@0", "Demo"])
+@pytest.mark.parametrize("model", ["other", "demo@9", "demo@canary", "demo:adapter", "../demo", "demo@0", "Demo"])
 async def test_an_unknown_model_version_label_or_adapter_is_404(house: House, model: str) -> None:
     reply = await house.chat(model=model).done()
     assert (reply.status, reply.json["error"]["code"], reply.json["error"]["param"]) == (

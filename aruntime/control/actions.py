@@ -1,0 +1,141 @@
+"""What operators want (`aruntime.wire.actions`), done; each change gets an entry in the audit trail."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from aruntime.base.errors import InvalidRequest, ModelNotFound, ModelNotReady
+from aruntime.control.catalog import Catalog
+from aruntime.control.host import Host
+from aruntime.control.lives import NotPossible
+from aruntime.control.model import Model
+from aruntime.control.version import Version
+from aruntime.wire import actions
+from aruntime.wire.actions import Action
+
+_READS = (actions.Show, actions.ReadAudit)
+
+
+class Actions:
+    """Acts on the models of a catalog."""
+
+    def __init__(self, catalog: Catalog, host: Host) -> None:
+        self._catalog = catalog
+        self._host = host
+        self._doers: dict[type, Callable[[Any], Awaitable[dict[str, Any]]]] = {
+            actions.Show: self._show,
+            actions.LoadVersion: self._load,
+            actions.UnloadVersion: self._unload,
+            actions.ReleaseVersion: self._release,
+            actions.SetLabel: self._set_label,
+            actions.DropLabel: self._drop_label,
+            actions.ReadAudit: self._read_audit,
+        }
+
+    async def do(self, action: Action, *, actor: str, request_id: str = "") -> dict[str, Any]:
+        """Do it; what came of it. InvalidRequest, ModelNotFound, ModelNotReady: why not."""
+        doer = self._doers[type(action)]
+        if isinstance(action, _READS):
+            return await doer(action)
+        outcome, detail = "done", f"request {request_id}" if request_id else ""
+        try:
+            return await doer(action)
+        except NotPossible as error:
+            outcome, detail = "refused", str(error)
+            raise InvalidRequest(str(error)) from None
+        except Exception as error:
+            outcome, detail = "failed", str(error)
+            raise
+        finally:
+            self._host.journal.record(actor, action.kind, _subject(action), outcome, detail)
+
+    async def _show(self, action: actions.Show) -> dict[str, Any]:
+        shown = [self._model(action.model)] if action.model else list(self._catalog.models.values())
+        memory = self._host.memory
+        return {
+            "models": [_facts(model, self._host) for model in shown],
+            "memory": {"bytes_max": memory.bytes_max, "bytes_used": memory.bytes_used},
+        }
+
+    async def _load(self, action: actions.LoadVersion) -> dict[str, Any]:
+        model = self._model(action.model)
+        if action.version is None:
+            version = await model.load_stable()
+            tried = version or model.stable or next(reversed(model.versions.values()))
+        else:
+            tried = self._version(model, action.version)
+            version = tried if await tried.load() else None
+        model.place()
+        if version is None:
+            raise ModelNotReady(f"{tried.model}@{tried.number} is {tried.life.state}: {tried.life.reason}")
+        return _version_facts(version, self._host)
+
+    async def _unload(self, action: actions.UnloadVersion) -> dict[str, Any]:
+        model = self._model(action.model)
+        chosen = list(model.versions.values()) if action.version is None else [self._version(model, action.version)]
+        if model.stable in chosen:
+            model.away = "unloaded"
+        for version in chosen:
+            await version.unload(self._host.settings.drain_timeout_s, "an operator unloaded it")
+        model.tell()
+        return {"unloaded": [f"{version.model}@{version.number}" for version in chosen]}
+
+    async def _release(self, action: actions.ReleaseVersion) -> dict[str, Any]:
+        version = self._version(self._model(action.model), action.version)
+        version.move("release", "an operator released it")
+        return _version_facts(version, self._host)
+
+    async def _set_label(self, action: actions.SetLabel) -> dict[str, Any]:
+        model = self._model(action.model)
+        self._version(model, action.version)
+        model.set_label(action.label, action.version)
+        return {"model": model.name, "labels": model.labels}
+
+    async def _drop_label(self, action: actions.DropLabel) -> dict[str, Any]:
+        model = self._model(action.model)
+        model.drop_label(action.label)
+        return {"model": model.name, "labels": model.labels}
+
+    async def _read_audit(self, action: actions.ReadAudit) -> dict[str, Any]:
+        return {"audit": [asdict(entry) for entry in self._host.journal.audit(action.limit, action.before)]}
+
+    def _model(self, name: str) -> Model:
+        if name not in self._catalog.models:
+            raise ModelNotFound(f"there is no model {name}", param="model")
+        return self._catalog.models[name]
+
+    def _version(self, model: Model, number: int) -> Version:
+        if number not in model.versions:
+            raise ModelNotFound(f"there is no version {number} of {model.name}", param="version")
+        return model.versions[number]
+
+
+def _subject(action: Action) -> str:
+    fields = action.model_dump(exclude={"kind"}, exclude_none=True)
+    version = f"@{fields['version']}" if "version" in fields else ""
+    rest = [f"{name} {fields[name]}" for name in ("label", "to") if name in fields]
+    return " ".join([f"{fields['model']}{version}", *rest])
+
+
+def _facts(model: Model, host: Host) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "labels": model.labels,
+        "rollout": None,
+        "residency": model.settings.residency.model_dump(),
+        "versions": [_version_facts(version, host) for version in model.versions.values()],
+    }
+
+
+def _version_facts(version: Version, host: Host) -> dict[str, Any]:
+    return {
+        "model": version.model,
+        "version": version.number,
+        "state": version.life.state,
+        "reason": version.life.reason,
+        "generation": version.life.generation,
+        "bytes": host.memory.bytes_of(version.key),
+        "in_flight": version.in_flight,
+        "tokens_left": version.tokens_left,
+        "replicas": [{"replica": replica.number, "life": replica.life} for replica in version.replicas],
+    }

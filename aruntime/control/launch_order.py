@@ -1,0 +1,35 @@
+"""What the engine of a version is told to load."""
+
+from aruntime.control.host import Settings
+from aruntime.control.repository import ModelVersion
+from aruntime.control.settings import VersionRefused
+from aruntime.model.footprint import Footprint
+from aruntime.wire.control import Batching, Load
+
+
+def launch_order(version: ModelVersion, settings: Settings) -> Load:
+    """The order for replica 0, with the cache that it would like. VersionRefused: it is for another device."""
+    limits, built, batching = version.model.limits, version.settings, version.model.batching
+    if settings.device not in ("auto", built.target) and built.target != "any":
+        raise VersionRefused(f"it was built for {built.target}; this server runs on {settings.device}")
+    return Load(
+        replica=0,
+        model=version.name,
+        version=version.version,
+        folder=str(version.folder),
+        engine=built.engine,
+        batching=Batching(batch_max=batching.batch_max, preferred=batching.preferred, delay_s=batching.delay_s),
+        device=settings.device if built.target == "any" else built.target,
+        dtype=built.precision,
+        cache_dtype=built.cache_precision,
+        cache_bytes=limits.cache_bytes or settings.cache_bytes,
+        block_tokens=limits.block_tokens,
+        sequences_max=limits.sequences_max,
+        step_tokens_max=limits.step_tokens_max,
+        bounds=version.model.bounds,
+        threads=settings.threads,
+    )
+
+
+def footprint_of(version: ModelVersion, settings: Settings) -> Footprint:
+    return Footprint(0, 0, 1 << 20, version.model.limits.cache_bytes or settings.cache_bytes)

@@ -1,0 +1,203 @@
+"""One model on this server: its versions, the labels that name them, and the rollout under way.
+
+stable ──► what a request without a version means        any other label ──► name@label
+a label moves only to a version that is ready; what no label and no rollout names rests, and may be unloaded
+"""
+
+import os
+from collections.abc import Callable
+from typing import Literal
+
+from aruntime.base import log
+from aruntime.control.health import STABLE
+from aruntime.control.host import Host
+from aruntime.control.lives import RESIDENT, Life, NotPossible
+from aruntime.control.settings import ModelSettings, VersionRefused
+from aruntime.control.version import Version
+from aruntime.control.watched import WatchedFile
+from aruntime.wire.control import VERSIONS_MAX, ModelState, Split, VersionEntry
+
+_REASON_CHARACTERS = 200
+
+
+class Model:
+    """`on_change(model)` is called after each change of what front ends should know of it."""
+
+    def __init__(self, name: str, host: Host, on_change: Callable[["Model"], None]) -> None:
+        self.name = name
+        self.settings = ModelSettings()
+        self.versions: dict[int, Version] = {}
+        self.labels = host.journal.labels(name)
+        self.pending = True
+        self.away: Literal["", "unloaded", "evicted"] = ""  # by an operator, or for want of memory
+        self._host = host
+        self._on_change = on_change
+        self._file = WatchedFile(host.repository.model_file(name))
+        if self._file.path is not None and os.path.lexists(self._file.path):
+            self._read_settings()
+
+    @property
+    def stable(self) -> Version | None:
+        """What a request without a version means."""
+        return self.versions.get(self.labels.get(STABLE, 0))
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether a request may wait until a version is loaded."""
+        residency = self.settings.residency
+        comes_and_goes = residency.load == "on-demand" or residency.idle_s is not None
+        return self.away == "evicted" or (comes_and_goes and self.away != "unloaded")
+
+    @property
+    def answers(self) -> bool:
+        """Whether any version of it is ready."""
+        return any(version.ready for version in self.versions.values())
+
+    @property
+    def split(self) -> Split | None:
+        """What a rollout says of who goes where."""
+        return None
+
+    def discover(self, numbers: list[int], lives: dict[int, Life]) -> list[Version]:
+        """The repository holds these versions; those that are new here. `lives` is what the journal knows of them."""
+        new = [number for number in numbers if number not in self.versions]
+        for number in new:
+            self.versions[number] = Version(
+                self.name, number, self._host, lives.get(number, Life()), self._version_changed
+            )
+        for number in [number for number in self.versions if number not in numbers]:
+            if self.versions[number].life.state not in RESIDENT:
+                del self.versions[number]
+                self._host.journal.forget_version(self.name, number)
+        if new:
+            self.versions = dict(sorted(self.versions.items()))
+        self.tell()
+        return [self.versions[number] for number in new]
+
+    async def start(self) -> None:
+        """Load what must be ready when the server starts."""
+        if self.settings.residency.load == "at-start":
+            await self.load_stable()
+            await self._load_labelled()
+        self.pending = False
+        self.place()
+
+    async def load_stable(self) -> Version | None:
+        """Load the stable version; while there is none, the newest one that can be. None: there is none."""
+        self.away = ""
+        for version in self._to_try():
+            if await version.load():
+                if STABLE not in self.labels:
+                    self.set_label(STABLE, version.number)
+                self.place()
+                return version
+        return None
+
+    def set_label(self, label: str, number: int) -> None:
+        """Name a version. NotPossible when it is not ready."""
+        version = self.versions[number]
+        if not version.ready:
+            raise NotPossible(f"{self.name}@{number} is {version.life.state}: a label names versions that are ready")
+        self.labels[label] = number
+        self._host.journal.set_label(self.name, label, number)
+        self.place()
+
+    def drop_label(self, label: str) -> None:
+        """Forget a label. NotPossible for the stable one."""
+        if label == STABLE:
+            raise NotPossible("a model always has a stable version: name another, or unload the model")
+        if self.labels.pop(label, None) is None:
+            raise NotPossible(f"{self.name} has no label {label}")
+        self._host.journal.drop_label(self.name, label)
+        self.place()
+
+    def place(self) -> None:
+        """Let every ready version serve that a label or the rollout names, and the others rest; tell the front ends."""
+        wanted = set(self.labels.values()) | ({self.split.version} if self.split is not None else set())
+        for version in self.versions.values():
+            if version.life.state == "standby" and version.number in wanted:
+                version.move("serve")
+            elif version.life.state == "serving" and version.number not in wanted:
+                version.move("rest")
+        self.tell()
+
+    def may_load(self, number: int | None) -> bool:
+        """Whether a request may have this version loaded: any other would let callers fill the memory."""
+        return number is None or number in self.labels.values()
+
+    def watch(self, now_s: float) -> None:
+        """Look at everything that changes by itself."""
+        if self._file.has_changed():
+            self._read_settings()
+        for version in self.versions.values():
+            version.look(now_s)
+
+    def idle(self, now_s: float) -> list[Version]:
+        """What has had no request for as long as the settings allow."""
+        idle_s = self.settings.residency.idle_s
+        ready = (version for version in self.versions.values() if version.ready)
+        return [version for version in ready if idle_s is not None and now_s - version.used_s > idle_s]
+
+    def tell(self) -> None:
+        """Say how it is."""
+        self._host.switchboard.model_is(self._state())
+        self._on_change(self)
+
+    async def _load_labelled(self) -> None:
+        """Load what other labels name; for a server that knows no label yet, those of the settings."""
+        named = dict(self.labels) if len(self.labels) > 1 else self.labels | self.settings.labels
+        for label, number in named.items():
+            if label != STABLE and number in self.versions and await self.versions[number].load():
+                self.set_label(label, number)
+
+    def _to_try(self) -> list[Version]:
+        if self.stable is not None:
+            return [self.stable]
+        first = self.settings.labels.get(STABLE, 0)
+        return sorted(self.versions.values(), key=lambda version: (version.number == first, version.number))[::-1]
+
+    def _read_settings(self) -> None:
+        self._file.begin_reading()
+        try:
+            self.settings = self._host.repository.read_model(self.name)
+        except VersionRefused as error:
+            log.error("model.refused", model=self.name, reason=str(error))
+            return
+        log.info("model.read", model=self.name)
+        for version in self.versions.values():
+            version.rebind(self.settings.bounds)
+            self._host.memory.pin(version.key, self.settings.residency.pinned)
+        if self.versions:
+            self.tell()
+
+    def _version_changed(self, version: Version) -> None:
+        life = version.life
+        self._host.journal.save_version(
+            self.name, version.number, life.state, life.reason, life.generation, version.digest
+        )
+        self.tell()
+
+    def _state(self) -> ModelState:
+        shown = list(self.versions.values())
+        resident = [version for version in shown if version.life.state in RESIDENT]
+        newest = [version for version in shown if version not in resident][-(VERSIONS_MAX - len(resident)) :]
+        return ModelState(
+            model=self.name,
+            callers=self.settings.callers,
+            labels=dict(self.labels),
+            split=self.split,
+            on_demand=self.on_demand,
+            required=not self.away and not self.on_demand,
+            pending=self.pending,
+            versions=sorted((_entry(version) for version in newest + resident), key=lambda entry: entry.version),
+        )
+
+
+def _entry(version: Version) -> VersionEntry:
+    life = version.life
+    return VersionEntry(
+        version=version.number,
+        state=life.state,
+        created_s=version.created_s,
+        reason=version.reason[:_REASON_CHARACTERS],
+    )
