@@ -2,10 +2,11 @@
 
 import tomllib
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from aruntime.admission.tenants import NOBODY
@@ -85,23 +86,38 @@ class RolloutPolicy(_Settings):
     steps: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=16)] = [
         0.01, 0.05, 0.25, 0.5, 1.0
     ]  # fmt: skip
-    """Shares that get its answers, one after the other."""
+    """Shares that get its answers, one after the other; each more than the last."""
     window_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Shadow and every step last at least so long."""
     requests_min: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """And until so many requests of the new version have ended."""
+    patience_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = 3600.0
+    """What has not come to its end so long after its window is over is paused, for somebody to look at."""
     bake_s: Annotated[float, Field(ge=0, le=7 * 86_400)] = 300.0
     """How long the old version stays warm after the last step."""
     errors_more_max: Share = 0.01
     """Errors of the new version, as a share of its requests, beyond those of the stable one."""
+    empty_more_max: Share = 0.02
+    """Answers without any text, likewise."""
     ttft_ratio_max: Annotated[float, Field(ge=1, le=100)] = 1.3
     """p95 of the time to the first token, beside the stable version's."""
     itl_ratio_max: Annotated[float, Field(ge=1, le=100)] = 1.3
     """p95 of the time between two tokens."""
     drift_max: Share = 0.2
-    """How far the shares of empty, cut and stopped answers, and the distribution of lengths, may lie apart."""
+    """How far the shares of cut and of stopped answers, and the distribution of lengths, may lie apart."""
     golden: bool = True
     """Ask the new version's golden questions again in every step, under load."""
+    deaths_max: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Of its engines; one more sends it back."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.99
+    """How sure it is that a version as good as the stable one is not sent back by chance, over the whole rollout."""
+
+    @field_validator("steps")
+    @classmethod
+    def _grow(cls, steps: list[float]) -> list[float]:
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            raise PydanticCustomError("steps", "want shares that grow from step to step")
+        return steps
 
 
 class TensorBatching(_Settings):

@@ -21,7 +21,7 @@ from aruntime.base.names import ModelRef
 from aruntime.control import health
 from aruntime.control.health import STABLE, EngineHealth, Health, missing
 from aruntime.control.holding import Holding
-from aruntime.control.traffic import goes_to_candidate
+from aruntime.control.traffic import goes_to_candidate, is_mirrored
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.wire.control import Bounds, EngineKind, ModelState, ReplicaState, TensorSpec, VersionEntry
@@ -127,7 +127,7 @@ class View:
         split = model.split if model is not None else None
         if split is None or split.version == served.version:
             return None
-        if not goes_to_candidate(split.salt + 1, caller.tenant.name, caller.sticky, split.mirror):
+        if not is_mirrored(split.salt, caller.tenant.name, caller.sticky, split.mirror):
             return None
         return self._replica_of(served.name, split.version)
 
