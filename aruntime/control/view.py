@@ -15,7 +15,7 @@ from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady, Permi
 from aruntime.base.names import ModelRef
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.wire.control import Bounds, ReplicaState
+from aruntime.wire.control import Bounds, EngineKind, ReplicaState, TensorSpec
 
 # An engine's loop turns at least every quarter of a second at rest, and after every step.
 PROGRESS_S_MAX = 5.0
@@ -31,6 +31,9 @@ class ServedVersion:
     created_s: int
     tokenizer: Tokenizer
     route: Route
+    engine: EngineKind = "decoder"
+    inputs: Sequence[TensorSpec] = ()
+    outputs: Sequence[TensorSpec] = ()
 
 
 @dataclass(frozen=True, slots=True)
