@@ -32,6 +32,7 @@ class Ask:
     Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
     `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
     client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain.
+    `payload` holds the input tensors of a tensor model (aruntime.wire.tensors).
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class Ask:
     tenant: Tenant = NOBODY
     field: str = "prompt"
     tokens_min: int = 1
+    payload: bytes = b""
 
     @property
     def choices(self) -> int:

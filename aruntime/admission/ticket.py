@@ -32,12 +32,13 @@ class Sequences(Protocol):
 
 @dataclass(slots=True)
 class Output:
-    """New tokens of one choice, and how it ended if it has."""
+    """New tokens of one choice, and how it ended if it has; then `result` holds a tensor model's outputs."""
 
     choice: int
     token_ids: list[int]
     finish: FinishReason = FinishReason.NONE
     cached_tokens: int = 0
+    result: bytes = b""
 
 
 class Ticket:

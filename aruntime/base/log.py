@@ -21,6 +21,16 @@ def configure(level: str = "info") -> None:
     _logger.setLevel(level.upper())
 
 
+def level() -> str:
+    """What is written at least, in this process."""
+    return logging.getLevelName(_logger.level).lower()
+
+
+def set_level(level: str) -> None:
+    """Write events of `level` and above from now on, in this process."""
+    _logger.setLevel(level.upper())
+
+
 def debug(event: str, **fields: object) -> None:
     _write(logging.DEBUG, event, fields)
 

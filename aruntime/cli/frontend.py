@@ -106,7 +106,7 @@ async def serve(options: argparse.Namespace) -> None:
     admin = server_config(None, None)
     servers = [
         _serve_on(options.public_fd, requests.around(build_app(agent.view)), public, stop),
-        _serve_on(options.admin_fd, requests.around(build_app(agent.view, admin=True)), admin, stop),
+        _serve_on(options.admin_fd, requests.around(build_app(agent.view, commands=agent.commands)), admin, stop),
     ]
     lost = asyncio.create_task(agent.lost.wait())
     endings: list[asyncio.Future[Any]] = [drain_by, lost, *servers]

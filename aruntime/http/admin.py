@@ -73,11 +73,8 @@ ROUTES = [
 
 
 async def _act(request: Request, kind: str, fields: dict[str, Any] | None = None) -> Response:
-    context, state = Context.of(request), request.scope["state"]
     action = decode_action(orjson.dumps({**(fields or {}), **request.path_params, "kind": kind}))
-    actor = "admin" if context.view.registry.asks(admin=True) else "local"
-    result = await context.commands.act(action, actor=actor, request_id=state["request_id"])
-    return Response(orjson.dumps(result), media_type="application/json")
+    return Response(orjson.dumps(await Context.of(request).act(action, request)), media_type="application/json")
 
 
 async def _fields(request: Request) -> dict[str, Any]:

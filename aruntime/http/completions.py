@@ -1,10 +1,12 @@
-"""POST /v1/completions and /v1/chat/completions: the same steps for both.
+"""POST /v1/completions and /v1/chat/completions, and the steps that they share with /v2's generate and infer.
 
-read -> parse -> resolve the model -> glance at the door -> tokenize -> admit -> answer (http/generation.py)
+read -> parse -> meet the model -> glance at the door -> tokenize -> admit -> answer (http/generation.py)
 """
 
 import time
 from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,10 +22,31 @@ from aruntime.http.context import Context
 from aruntime.http.generation import Generation
 from aruntime.http.meter import Meter
 from aruntime.http.requests import Terms, read_json, read_terms
-from aruntime.wire.answers import Answer
-from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
+from aruntime.wire.answers import Answer, AnswerShape
+from aruntime.wire.openai import ChatBody, CompletionBody, Message, SamplingFields, parse_chat, parse_completion
 
-_COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
+COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a language model, whatever the protocol: prompts, or a conversation, to go on from.
+
+    `field` is what the client called them. Without `max_tokens` there are `tokens_default`, or as many as fit.
+    """
+
+    fields: SamplingFields
+    field: str
+    prompts: Sequence[str | list[int]] = ()
+    messages: Sequence[Message] = ()
+    n: int = 1
+    max_tokens: int | None = None
+    tokens_default: int | None = None
+    stream: bool = False
+
+
+Reply = Callable[[ServedVersion, Meter], Awaitable[Response]]
+Shape = Callable[[ServedVersion, Ask], AnswerShape]
 
 
 async def create_completion(request: Request) -> Response:
@@ -35,17 +58,16 @@ async def create_completion(request: Request) -> Response:
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_completion(await read_json(request, context.limits))
-    async with context.view.arrive(ModelRef.parse(body.model), terms.caller) as served:
-        meter = Meter(served.route, request, context.clock)
-        context.view.door.glance(served.route, _least(terms))
-        prompts = [
-            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
-            for prompt in body.prompts
-        ]
-        room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "prompt")
-        max_tokens = body.max_tokens or min(_COMPLETION_TOKENS, room)
-        ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "prompt")
-        return _generation(context, served, body, ask, meter)
+    question = Question(
+        fields=body,
+        field="prompt",
+        prompts=body.prompts,
+        n=body.n or 1,
+        max_tokens=body.max_tokens,
+        tokens_default=COMPLETION_TOKENS,
+        stream=bool(body.stream),
+    )
+    return await _openai(request, context, terms, body, question)
 
 
 async def create_chat_completion(request: Request) -> Response:
@@ -53,14 +75,72 @@ async def create_chat_completion(request: Request) -> Response:
     context = Context.of(request)
     terms = read_terms(request, context.limits)
     body = parse_chat(await read_json(request, context.limits))
-    async with context.view.arrive(ModelRef.parse(body.model), terms.caller) as served:
+    question = Question(
+        fields=body,
+        field="messages",
+        messages=body.messages,
+        n=body.n or 1,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        stream=bool(body.stream),
+    )
+    return await _openai(request, context, terms, body, question)
+
+
+async def _openai(
+    request: Request, context: Context, terms: Terms, body: ChatBody | CompletionBody, question: Question
+) -> Response:
+    def shape(served: ServedVersion, ask: Ask) -> Answer:
+        return Answer(
+            chat=isinstance(body, ChatBody),
+            request_id=ask.request_id,
+            model=body.model,
+            fingerprint=f"{served.name}@{served.version}",
+            created_s=int(time.time()),
+            choices=ask.choices,
+            wants_usage=body.wants_usage,
+        )
+
+    async def reply(served: ServedVersion, meter: Meter) -> Response:
+        return await answer_text(context, served, terms, question, meter, shape)
+
+    return await meet(request, context, terms, ModelRef.parse(body.model), reply)
+
+
+async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, reply: Reply) -> Response:
+    """What `reply` makes of a request whose model is known and whose door is not shut: of every request, here.
+
+    It waits for a model that is loaded on demand. ModelNotFound, PermissionDenied, ModelNotReady; what the door says.
+    """
+    async with context.view.arrive(ref, terms.caller) as served:
         meter = Meter(served.route, request, context.clock)
         context.view.door.glance(served.route, _least(terms))
-        prompts = [await context.encoder.chat(served.tokenizer, body.messages)]
-        room = _room(prompts, body.n or 1, served.route.limits, terms.tenant, "messages")
-        max_tokens = body.max_completion_tokens or body.max_tokens or room
-        ask = _ask(terms, body, prompts, max_tokens, served.route.limits, "messages")
-        return _generation(context, served, body, ask, meter)
+        return await reply(served, meter)
+
+
+async def answer_text(
+    context: Context, served: ServedVersion, terms: Terms, question: Question, meter: Meter, shape: Shape
+) -> Generation:
+    """Have a language model go on from a question; the answer is written as `shape` says."""
+    if served.engine != "decoder":
+        raise InvalidRequest("model: it takes tensors: POST /v2/models/{model}/infer", param="model")
+    fields, field, limits = question.fields, question.field, served.route.limits
+    if question.messages:
+        prompts = [await context.encoder.chat(served.tokenizer, question.messages)]
+    else:
+        prompts = [
+            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
+            for prompt in question.prompts
+        ]
+    room = _room(prompts, question.n, limits, terms.tenant, field)
+    max_tokens = question.max_tokens or min(question.tokens_default or room, room)
+    ask = _ask(terms, question, prompts, max_tokens, limits)
+    choices = [
+        Choice(served.tokenizer.detokenizer(), fields.stops, ask.sampling.min_tokens) for _ in range(ask.choices)
+    ]
+    answer = shape(served, ask)
+    ticket = context.view.door.admit(served.route, ask)
+    version = f"{served.name}@{served.version}"
+    return Generation(ticket, ask, answer, choices, meter, version=version, stream=question.stream)
 
 
 def _least(terms: Terms) -> Ask:
@@ -93,15 +173,9 @@ def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tena
     return most - longest
 
 
-def _ask(
-    terms: Terms,
-    body: ChatBody | CompletionBody,
-    prompts: list["array[int]"],
-    max_tokens: int,
-    limits: RouteLimits,
-    param: str,
-) -> Ask:
-    """What the body asks for, in tokens. InvalidRequest for what this model cannot ever do."""
+def _ask(terms: Terms, question: Question, prompts: list["array[int]"], max_tokens: int, limits: RouteLimits) -> Ask:
+    """What the question asks for, in tokens. InvalidRequest for what this model cannot ever do."""
+    body, param = question.fields, question.field
     longest, most = max(map(len, prompts)), limits.tokens_max(terms.tenant)
     if longest + max_tokens > most:
         raise ContextLengthExceeded(
@@ -115,7 +189,7 @@ def _ask(
     return Ask(
         request_id=terms.request_id,
         prompts=prompts,
-        n=body.n or 1,
+        n=question.n,
         max_tokens=max_tokens,
         sampling=_sampling(body),
         arrived_s=terms.arrived_s,
@@ -127,7 +201,7 @@ def _ask(
     )
 
 
-def _sampling(body: ChatBody | CompletionBody) -> Sampling:
+def _sampling(body: SamplingFields) -> Sampling:
     """The body's fields with OpenAI's defaults for those that were left out."""
     return Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -141,23 +215,4 @@ def _sampling(body: ChatBody | CompletionBody) -> Sampling:
         ignore_eos=body.ignore_eos or False,
         min_tokens=body.min_tokens or 0,
         stop_token_ids=tuple(body.stop_token_ids or ()),
-    )
-
-
-def _generation(
-    context: Context, served: ServedVersion, body: ChatBody | CompletionBody, ask: Ask, meter: Meter
-) -> Generation:
-    answer = Answer(
-        chat=isinstance(body, ChatBody),
-        request_id=ask.request_id,
-        model=body.model,
-        fingerprint=f"{served.name}@{served.version}",
-        created_s=int(time.time()),
-        choices=ask.choices,
-        wants_usage=body.wants_usage,
-    )
-    choices = [Choice(served.tokenizer.detokenizer(), body.stops, ask.sampling.min_tokens) for _ in range(ask.choices)]
-    ticket = context.view.door.admit(served.route, ask)
-    return Generation(
-        ticket, ask, answer, choices, meter, version=f"{served.name}@{served.version}", stream=body.stream
     )

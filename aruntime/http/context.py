@@ -2,25 +2,37 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 
+from aruntime.base.errors import PermissionDenied
+from aruntime.control.commands import Commands
 from aruntime.control.view import View
 from aruntime.http.encoder import Encoder
 from aruntime.http.limits import HttpLimits
+from aruntime.wire.actions import Action
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One application's surroundings; `clock` is the monotonic one."""
+    """One application's surroundings; `clock` is the monotonic one. Only the admin one has `commands`."""
 
     view: View
     limits: HttpLimits
     clock: Callable[[], float]
     encoder: Encoder
+    commands: Commands | None = None
 
     @classmethod
     def of(cls, request: Request) -> "Context":
         """The context that a request's application was built with."""
         context: Context = request.app.state.context
         return context
+
+    async def act(self, action: Action, request: Request) -> dict[str, Any]:
+        """Have the supervisor do what an operator wants; what came of it."""
+        if self.commands is None:
+            raise PermissionDenied("operators use the admin listener")
+        actor = "admin" if self.view.registry.asks(admin=True) else "local"
+        return await self.commands.act(action, actor=actor, request_id=request.scope["state"]["request_id"])

@@ -1,15 +1,21 @@
-"""Text becomes token ids: short texts at once, long ones in a few threads, so that the event loop goes on."""
+"""Text becomes token ids: short texts at once, long ones in a few threads, so that the event loop goes on.
+
+What else is small at once and slow when it is large goes the same way: compression.
+"""
 
 import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from aruntime.base.errors import InvalidRequest, Overloaded
 from aruntime.http.limits import HttpLimits
 from aruntime.model.chat_template import TemplateRefused
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.openai import Message
+
+Result = TypeVar("Result")
 
 
 class Encoder:
@@ -22,24 +28,25 @@ class Encoder:
 
     async def text(self, tokenizer: Tokenizer, text: str) -> "array[int]":
         """The ids of a bare prompt."""
-        return await self._run(len(text), lambda: tokenizer.encode(text))
+        return array("i", await self.run(len(text), lambda: tokenizer.encode(text)))
 
     async def chat(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> "array[int]":
         """The ids of a conversation. InvalidRequest when the model's template cannot render it."""
         rendered = [message.for_template() for message in messages]
         characters = sum(len(text) for message in rendered for text in message.values())
         try:
-            return await self._run(characters, lambda: tokenizer.encode_chat(rendered))
+            return array("i", await self.run(characters, lambda: tokenizer.encode_chat(rendered)))
         except TemplateRefused as error:
             raise InvalidRequest(f"messages: {error}", param="messages") from None
 
-    async def _run(self, characters: int, encode: Callable[[], list[int]]) -> "array[int]":
-        if characters <= self._limits.inline_characters_max:
-            return array("i", encode())
+    async def run(self, size: int, work: Callable[[], Result]) -> Result:
+        """What `work` makes of `size` characters or bytes. Overloaded when too many wait for a thread."""
+        if size <= self._limits.inline_characters_max:
+            return work()
         if self._waiting >= self._limits.encode_waiting_max:
             raise Overloaded("too many long prompts are being read", retry_after_s=1.0)
         self._waiting += 1
         try:
-            return array("i", await asyncio.get_running_loop().run_in_executor(self._threads, encode))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from aruntime.base import log
 from aruntime.base.errors import InvalidApiKey, MethodNotAllowed, ModelError, NotFound, ServingError
-from aruntime.wire.errors import error_body
+from aruntime.wire.errors import error_body, error_body_v2
 
 
 class Silence(Response):
@@ -33,7 +33,9 @@ async def answer(request: Request, error: Exception) -> Response:
         headers["www-authenticate"] = "Bearer"
     if isinstance(refusal, MethodNotAllowed):
         headers["allow"] = refusal.allow
-    return Response(error_body(refusal), refusal.status, headers, media_type="application/json")
+    path = request.scope["path"]
+    body = error_body_v2 if path == "/v2" or path.startswith("/v2/") else error_body
+    return Response(body(refusal), refusal.status, headers, media_type="application/json")
 
 
 def as_refusal(error: Exception, request_id: str) -> ServingError:

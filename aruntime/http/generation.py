@@ -1,11 +1,12 @@
 """One admitted request on its way out: an ASGI response that streams, or collects, what a ticket gives.
 
 The status waits for the first output, so a refusal or a deadline before it has its true status. After the first byte
-the status is spent: a later error becomes the stream's last event, without [DONE]. A client that leaves is noticed at
+the status is spent: a later error becomes the stream's last event. A client that leaves is noticed at
 once, whatever is under way, and its sequences are cancelled; nothing is sent after that.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from starlette.responses import Response
@@ -18,38 +19,24 @@ from aruntime.base.errors import ServingError
 from aruntime.http.choices import Choice
 from aruntime.http.errors import as_refusal
 from aruntime.http.meter import Meter
-from aruntime.wire.answers import Answer, Usage
-from aruntime.wire.errors import error_event
+from aruntime.wire.answers import AnswerShape, Usage
 
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
-class Generation(Response):
-    """The answer to one completion request. Owns `ticket` and closes it."""
+class Admitted(Response, ABC):
+    """The answer to one admitted request, as long as its client is there. Owns `ticket` and closes it."""
 
-    def __init__(
-        self,
-        ticket: Ticket,
-        ask: Ask,
-        answer: Answer,
-        choices: Sequence[Choice],
-        meter: Meter,
-        *,
-        version: str,
-        stream: bool | None,
-    ) -> None:
+    def __init__(self, ticket: Ticket, request_id: str, meter: Meter, version: str) -> None:
         # No super().__init__: it renders a body, and this one is not known yet.
         self.background = None
         self._ticket = ticket
-        self._ask = ask
-        self._answer = answer
-        self._choices = choices
+        self._request_id = request_id
         self._meter = meter
-        self._stream = stream
         self._marks = [(b"x-request-attempt", b"%d" % ticket.attempt), (b"x-model-version", version.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.ensure_future(self._stream_to(send) if self._stream else self._collect_to(send))
+        work = asyncio.ensure_future(self._answer_to(send))
         gone = asyncio.ensure_future(_disconnect(receive))
         code = "client_closed"
         try:
@@ -58,7 +45,7 @@ class Generation(Response):
                 code = "model_error"  # unless it says something else
                 code = work.result()
             else:
-                log.info("request.client_closed", request=self._ask.request_id)
+                log.info("request.client_closed", request=self._request_id)
         except ServingError as error:
             code = error.code
             raise
@@ -70,6 +57,41 @@ class Generation(Response):
             gone.cancel()
             work.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+    @abstractmethod
+    async def _answer_to(self, send: Send) -> str:
+        """Send the answer; returns how the request ended."""
+
+    async def _send_whole(self, send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        await send(self._start([*headers, (b"content-length", b"%d" % len(body))]))
+        await send(_body(body, more=False))
+
+    def _start(self, headers: list[tuple[bytes, bytes]]) -> dict[str, object]:
+        return {"type": "http.response.start", "status": 200, "headers": [*headers, *self._marks]}
+
+
+class Generation(Admitted):
+    """The answer to one request of a language model."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        ask: Ask,
+        answer: AnswerShape,
+        choices: Sequence[Choice],
+        meter: Meter,
+        *,
+        version: str,
+        stream: bool | None,
+    ) -> None:
+        super().__init__(ticket, ask.request_id, meter, version)
+        self._ask = ask
+        self._answer = answer
+        self._choices = choices
+        self._stream = stream
+
+    async def _answer_to(self, send: Send) -> str:
+        return await (self._stream_to(send) if self._stream else self._collect_to(send))
 
     async def _stream_to(self, send: Send) -> str:
         """Send events as outputs come; returns how the request ended."""
@@ -88,7 +110,7 @@ class Generation(Response):
             if not started or isinstance(error, OSError):
                 raise
             refusal = as_refusal(error, self._ask.request_id)
-            code, last = refusal.code, error_event(refusal)
+            code, last = refusal.code, self._answer.failed(refusal)
         await send(_body(last, more=False))
         return code
 
@@ -99,8 +121,7 @@ class Generation(Response):
             texts[output.choice].append(self._take(output))
         reasons = [choice.finish_reason for choice in self._choices]
         body = self._answer.whole(["".join(pieces) for pieces in texts], reasons, self._usage())
-        await send(self._start([(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]))
-        await send(_body(body, more=False))
+        await self._send_whole(send, body, self._answer.headers)
         return "ok"
 
     def _event(self, output: Output) -> bytes:
@@ -126,9 +147,6 @@ class Generation(Response):
             completion=sum(choice.tokens for choice in self._choices),
             cached=sum(max(cached[first : first + n]) for first in range(0, len(cached), n)),
         )
-
-    def _start(self, headers: list[tuple[bytes, bytes]]) -> dict[str, object]:
-        return {"type": "http.response.start", "status": 200, "headers": [*headers, *self._marks]}
 
 
 def _body(data: bytes, *, more: bool = True) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
@@ -12,7 +12,10 @@ from aruntime.base.names import is_request_id
 from aruntime.control.view import Caller
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.records import Priority
+from aruntime.wire.infer_v2 import Parameters
 
+# The protocol's levels, 1 the highest; what is below the lowest is the lowest.
+_LEVELS = (Priority.INTERACTIVE, Priority.STANDARD, Priority.BATCH)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -41,11 +44,27 @@ def read_terms(request: Request, limits: HttpLimits) -> Terms:
     return Terms(state["request_id"], arrived_s, deadline_s, _priority(request), state["tenant"], _session(request))
 
 
+def with_parameters(terms: Terms, parameters: Parameters, limits: HttpLimits) -> Terms:
+    """The terms, with what a request's parameters say too: the nearer deadline, and their priority if they have one."""
+    if parameters.timeout > limits.timeout_s_max * 1e6:
+        text = f"parameters.timeout: want at most {int(limits.timeout_s_max * 1e6)} us"
+        raise InvalidRequest(text, param="parameters.timeout")
+    timeout_s = parameters.timeout / 1e6 if parameters.timeout else math.inf
+    priority = _LEVELS[min(parameters.priority, len(_LEVELS)) - 1] if parameters.priority else terms.priority
+    deadline_s = min(terms.deadline_s, terms.arrived_s + timeout_s)
+    return replace(terms, deadline_s=deadline_s, priority=priority)
+
+
 async def read_json(request: Request, limits: HttpLimits) -> bytes:
     """The body of a JSON request. 413 too large, 408 too slow, 415 something else than JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaType("want content-type: application/json")
+    return await read_body(request, limits)
+
+
+async def read_body(request: Request, limits: HttpLimits) -> bytes:
+    """The body, whatever it is. 413 too large, 408 too slow."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limits.body_bytes_max:
         raise _too_large(limits)

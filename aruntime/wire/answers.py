@@ -14,7 +14,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from aruntime.base.errors import ServingError
+from aruntime.wire.errors import error_event
+
 DONE = b"data: [DONE]\n\n"
+JSON = (b"content-type", b"application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,41 @@ class Usage:
         }
 
 
-class Answer:
-    """The shape of one request's answer. `chat` chooses the endpoint's; `created_s` is seconds since 1970."""
+class AnswerShape:
+    """How one request's answer is written: whole, or as the events of a stream, which may be nothing at all.
+
+    `headers` are those of the whole answer, once it is written.
+    """
+
+    headers: list[tuple[bytes, bytes]]
+
+    def begin(self) -> bytes:
+        """The events before any text."""
+        return b""
+
+    def text(self, choice: int, text: str) -> bytes:
+        """New text of a choice."""
+        return b""
+
+    def end(self, choice: int, finish_reason: str) -> bytes:
+        """The last event of a choice."""
+        return b""
+
+    def done(self, usage: Usage) -> bytes:
+        """The stream's end."""
+        return b""
+
+    def failed(self, error: ServingError) -> bytes:
+        """The stream's end when the status is spent."""
+        return b""
+
+    def whole(self, texts: Sequence[str], finish_reasons: Sequence[str], usage: Usage) -> bytes:
+        """The answer of a request that is not streamed."""
+        return b""
+
+
+class Answer(AnswerShape):
+    """OpenAI's shape of one request's answer. `chat` chooses the endpoint's; `created_s` is seconds since 1970."""
 
     def __init__(
         self,
@@ -49,6 +86,7 @@ class Answer:
         choices: int = 1,
         wants_usage: bool = False,
     ) -> None:
+        self.headers = [JSON]
         self._chat = chat
         self._wants_usage = wants_usage
         self._common: dict[str, object] = {
@@ -83,6 +121,10 @@ class Answer:
         if not self._wants_usage:
             return DONE
         return b'%b],"usage":%b}\n\n%b' % (self._head, orjson.dumps(usage.as_dict()), DONE)
+
+    def failed(self, error: ServingError) -> bytes:
+        """The stream's end when the status is spent; no [DONE] follows."""
+        return error_event(error)
 
     def whole(self, texts: Sequence[str], finish_reasons: Sequence[str], usage: Usage) -> bytes:
         """The answer of a request that is not streamed."""

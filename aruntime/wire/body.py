@@ -51,25 +51,42 @@ Body = TypeVar("Body", bound=Strict)
 
 def parse(body: bytes, model: type[Body]) -> Body:
     """Read `body` as `model`. JSON deeper than 1,024 levels is refused by the parser (orjson's bound)."""
-    if body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
-        raise InvalidRequest(f"the body has more than {BRACKETS_MAX} opening brackets")
+    return check(load_object(body), model)
+
+
+def load_object(body: bytes | memoryview, name: str = "the body") -> dict[str, Any]:
+    """Read a JSON object, called `name` in what is said of it. InvalidRequest."""
+    text = bytes(body)
+    if text.count(b"[") + text.count(b"{") > BRACKETS_MAX:
+        raise InvalidRequest(f"{name} has more than {BRACKETS_MAX} opening brackets")
     try:
-        raw = orjson.loads(body)
+        raw = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+        raise InvalidRequest(f"{name} is not JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(raw, dict):
-        raise InvalidRequest("the body must be a JSON object")
+        raise InvalidRequest(f"{name} must be a JSON object")
+    return raw
+
+
+def check(raw: dict[str, Any], model: type[Body], within: str = "") -> Body:
+    """`raw` as `model`; `within` is where in the body it stood. InvalidRequest names the first wrong field."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _refusal(error, raw) from None
+        raise _refusal(error, raw, within) from None
 
 
-def _refusal(error: ValidationError, raw: dict[str, Any]) -> InvalidRequest:
-    first = min(error.errors(include_url=False, include_input=False), key=lambda one: _order(one, list(raw)))
-    param = ".".join(map(str, _path(first, raw)))[:_PARAM_CHARACTERS_MAX]
-    text = "missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+def refusal(param: str, text: str) -> InvalidRequest:
+    """What is wrong with one field."""
+    param = param[:_PARAM_CHARACTERS_MAX]
     return InvalidRequest(f"{param}: {text}", param=param)
+
+
+def _refusal(error: ValidationError, raw: dict[str, Any], within: str) -> InvalidRequest:
+    first = min(error.errors(include_url=False, include_input=False), key=lambda one: _order(one, list(raw)))
+    param = ".".join(map(str, [within, *_path(first, raw)] if within else _path(first, raw)))
+    text = "missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+    return refusal(param, text)
 
 
 def _order(error: ErrorDetails, names: list[str]) -> int:

@@ -51,13 +51,9 @@ class StreamOptions(Strict):
     include_usage: bool = False
 
 
-class Generation(Strict):
-    """The fields that both endpoints share. None is the default of the field, as in OpenAI's own clients.
+class SamplingFields(Strict):
+    """How tokens are drawn, and until when, in every protocol. None is the default of the field."""
 
-    `user` and `metadata` are labels for the caller's own books, as OpenAI documents them: no effect on the answer.
-    """
-
-    model: Annotated[str, Field(min_length=1, max_length=200)]
     max_tokens: TokenCount | None = None
     min_tokens: Annotated[int, Field(ge=0, le=TOKENS_MAX)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -71,6 +67,20 @@ class Generation(Strict):
     stop: Stops | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=STOP_TOKENS_MAX, fail_fast=True)] | None = None
     ignore_eos: bool | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class Generation(SamplingFields):
+    """The fields that both endpoints share.
+
+    `user` and `metadata` are labels for the caller's own books, as OpenAI documents them: no effect on the answer.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=200)]
     n: Annotated[int, Field(ge=1, le=N_MAX)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -83,11 +93,6 @@ class Generation(Strict):
         if value is not None and "stream" in so_far.data and not so_far.data["stream"]:
             raise ValueError("only allowed when stream is true")
         return value
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def wants_usage(self) -> bool:

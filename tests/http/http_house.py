@@ -12,6 +12,7 @@ import tokenizers
 from aruntime.admission.door import Door
 from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
+from aruntime.control.commands import Commands
 from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
 from aruntime.http.limits import HttpLimits
@@ -26,6 +27,9 @@ TEMPLATE = (
     "{% for m in messages %}{% if m.name == 'refuse' %}{{ raise_exception('no such role here') }}{% endif %}"
     "<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
 )
+
+COMMANDS = Commands(lambda _message, _fds: None)
+"""There is no supervisor behind them."""
 
 
 def byte_tokenizer() -> tokenizers.Tokenizer:

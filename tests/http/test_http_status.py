@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from http_house import Client, House
+from http_house import COMMANDS, Client, House
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -58,7 +58,7 @@ async def test_metrics_are_the_server_s_and_on_the_admin_port_only(house: House)
     other_front_end = 2
     house.table.add(other_front_end, Column.RESULTS, 4)
     house.table.set(ENGINE_ROW, Column.BLOCKS_FREE, 11)
-    house.app = build_app(house.view, admin=True)
+    house.app = build_app(house.view, commands=COMMANDS)
     reply = await get(house, "/metrics")
     assert reply.headers["content-type"].startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(reply.body.decode())}
@@ -74,7 +74,7 @@ async def test_metrics_are_the_server_s_and_on_the_admin_port_only(house: House)
 
 async def families(house: House) -> dict[str, Metric]:
     """The metrics, by name."""
-    house.app = build_app(house.view, admin=True)
+    house.app = build_app(house.view, commands=COMMANDS)
     text = (await get(house, "/metrics")).body.decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
