@@ -11,10 +11,10 @@ The first three must be there; the others are recorded by `aruntime models add -
        So is the text of the recorded tokens.
     2  On the recorded target and precision (or where none is recorded) token ids and text are equal. Not on a GPU that
        serves others meanwhile: who shares a step changes the last bits of its matrix products.
-    3  Else each golden token's logprob is what was recorded, within LOGPROB_TOLERANCE of the coarser precision. Where the
-       engine prefers another token, that one's logprob must be as near: a near tie. The golden token is then forced, by
-       asking again with the golden answer so far; at most once and once more for every TOKENS_A_TIE tokens, up to
-       TIES_MAX. End-of-sequence counts as a token; that an answer ends in time is rule 2's business.
+    3  Else each golden token's logprob is what was recorded, within LOGPROB_TOLERANCE of the coarser precision. Where
+       the engine prefers another token, that one's logprob must be as near: a near tie. Then the golden token is
+       forced, by asking again with the golden answer so far; at most once and once more for every TOKENS_A_TIE tokens,
+       up to TIES_MAX. End-of-sequence counts as a token; that an answer ends in time is rule 2's business.
     4  Every logprob is finite, every id in the vocabulary.
 
 A version without questions is asked a few of ours, twice: rule 4, and the same answer again. That is much weaker: it
@@ -22,7 +22,8 @@ finds weights that are not numbers and a tokenizer that does not fit, and tells 
 
 Of a tensor model, in the Open Inference Protocol's JSON, data flat in row-major order:
 
-    {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1]}], "outputs": [...], "tolerance": 1e-5}
+    {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1]}],
+     "outputs": [...], "tolerance": 1e-5}
 
 An output is right when no element differs by more than `tolerance`, absolutely and relative to the recorded one.
 """

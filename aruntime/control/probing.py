@@ -99,6 +99,8 @@ class Recorder:
         self.into.parent.mkdir(exist_ok=True)
         with self.into.open("x", encoding="utf-8") as file:
             file.writelines(f"{self.lines[exam.where]}\n" for exam in exams)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def prepare(folder: Path, tokenizer: Tokenizer) -> list[Exam]:

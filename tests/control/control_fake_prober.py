@@ -33,7 +33,9 @@ def main() -> None:
     if how == "waits":
         select.poll().poll()
     wrong = how == "wrong"
-    post.send(encode(Probed(passed=not wrong, wrong=wrong, questions=1, reason="token 3 is 5, want 4" if wrong else "")))
+    post.send(
+        encode(Probed(passed=not wrong, wrong=wrong, questions=1, reason="token 3 is 5, want 4" if wrong else ""))
+    )
 
 
 if __name__ == "__main__":
