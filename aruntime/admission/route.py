@@ -136,7 +136,7 @@ class Route:
 
     def pump(self, now_s: float) -> None:
         """Hand over what the engine has written, and tell it what found the ring full."""
-        for slot, generation, token, index, finish, cached_tokens, _logprob in self._channel.take():
+        for slot, generation, token, index, finish, cached_tokens, logprob in self._channel.take():
             holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
             if holder is None:
                 self.table.add(self.row, Column.STALE, 1)
@@ -150,7 +150,7 @@ class Route:
                 self._release(slot, holder)
                 if end is FinishReason.OVERLOADED:  # others took the last place too: when would the door say yes?
                     retry_after_s = self.judge(holder.ask, now_s, holder.verdict.shared).retry_after_s or retry_after_s
-            holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s)
+            holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s, logprob)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
         if self._owed:

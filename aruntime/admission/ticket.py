@@ -9,7 +9,7 @@ choice paused, so what waits here is bounded; and it goes on when it has been re
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -32,12 +32,16 @@ class Sequences(Protocol):
 
 @dataclass(slots=True)
 class Output:
-    """New tokens of one choice, and how it ended if it has; then `result` holds a tensor model's outputs."""
+    """New tokens of one choice, the logprob of each (natural, before temperature), and how it ended if it has.
+
+    `result` comes with the end of a tensor model's answer: its outputs.
+    """
 
     choice: int
     token_ids: list[int]
     finish: FinishReason = FinishReason.NONE
     cached_tokens: int = 0
+    logprobs: list[float] = field(default_factory=list)
     result: bytes = b""
 
 
@@ -72,7 +76,13 @@ class Ticket:
         self._timer = loop.call_at(deadline_s, lambda: self.fail(DeadlineExceeded(message)))
 
     def feed(
-        self, choice: int, token: int, finish: FinishReason, cached_tokens: int, retry_after_s: float = 1.0
+        self,
+        choice: int,
+        token: int,
+        finish: FinishReason,
+        cached_tokens: int,
+        retry_after_s: float = 1.0,
+        logprob: float = 0.0,
     ) -> None:
         """Take one record of `choice`: a token (or -1), and its end, after which a 503 says `retry_after_s`."""
         if choice not in self._open:
@@ -88,6 +98,7 @@ class Ticket:
             self._sequences.pause(choice)
         if token >= 0:
             output.token_ids.append(token)
+            output.logprobs.append(logprob)
         if finish:
             output.finish = finish
             self._ended(choice)

@@ -1,19 +1,23 @@
 """`aruntime models add | list | verify`: what is in a repository, and how a model gets in."""
 
 import argparse
+import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from aruntime.cli.options import add_repository
+from aruntime.cli.options import add_device, add_repository, settings
 from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
+from aruntime.control.launch_order import launch_order
+from aruntime.control.recording import record
 from aruntime.control.repository import ModelVersion, Repository, publish
-from aruntime.control.settings import VersionRefused
+from aruntime.control.settings import ModelSettings, VersionRefused, VersionSettings, read_settings
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,6 +28,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add.add_argument("name")
     add.add_argument("folder", type=Path)
     add.add_argument("--version", type=int, metavar="N", help="[the next one]")
+    add.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE",
+        help="prompts, a line of JSON each, whose answers are recorded now and checked at every start",
+    )
+    add_device(add)
     listing = actions.add_parser("list", help="list models and versions")
     verify = actions.add_parser("verify", help="check every file against its manifest")
     verify.add_argument("name", nargs="?", help="[all models]")
@@ -36,11 +47,29 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
         raise VersionRefused(f"{options.folder} is no folder")
+    if options.golden is not None and not options.golden.is_file():
+        raise VersionRefused(f"{options.golden} is no file")
     total = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file())
     with _progress(options, f"publishing {options.name}", total) as advance:
-        version = publish(options.folder, options.repository, options.name, options.version, progress=advance)
+        version = publish(
+            options.folder,
+            options.repository,
+            options.name,
+            options.version,
+            prepare=partial(_record, options) if options.golden else lambda _: None,
+            progress=advance,
+        )
     tell(options, [_facts(version)])
     return 0
+
+
+def _record(options: argparse.Namespace, draft: Path) -> None:
+    """Load the draft as a server with these options would, and record its answers."""
+    file = Repository(options.repository).model_file(options.name)
+    model = read_settings(file, ModelSettings) if file.exists() else ModelSettings()
+    built = read_settings(draft / "version.toml", VersionSettings)
+    version = ModelVersion(options.name, options.version or 1, draft, model, built)
+    asyncio.run(record(launch_order(version, settings(options)), options.golden))
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -79,16 +108,16 @@ def _versions(options: argparse.Namespace, name: str | None) -> Iterator[tuple[s
 
 
 def _facts(version: ModelVersion) -> Row:
-    settings = version.settings
+    built = version.settings
     return {
         "model": version.name,
         "version": version.version,
-        "engine": settings.engine,
-        "precision": settings.precision,
-        "target": settings.target,
+        "engine": built.engine,
+        "precision": built.precision,
+        "target": built.target,
         "bytes": _bytes(version),
-        "published": settings.provenance.published.isoformat(),
-        "source": settings.provenance.source,
+        "published": built.provenance.published.isoformat(),
+        "source": built.provenance.source,
     }
 
 

@@ -35,7 +35,20 @@ def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) ->
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """What engines run on."""
+    """What engines run on, and for how long after the end."""
+    add_device(parser)
+    parser.add_argument(
+        "--drain-timeout",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="how long requests in flight may take once the server is told to stop [%(default)s]",
+    )
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device, --threads, --cache-bytes."""
     threads = os.environ.get("ARUNTIME_THREADS") or len(os.sched_getaffinity(0))
     parser.add_argument(
         "--device",
@@ -57,24 +70,16 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="keys and values of each model that does not say itself; K, M, G [ARUNTIME_CACHE_BYTES; %(default)s]",
     )
-    parser.add_argument(
-        "--drain-timeout",
-        type=seconds,
-        default=30.0,
-        metavar="S",
-        help="how long requests in flight may take once the server is told to stop [%(default)s]",
-    )
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """What the supervisor needs of them."""
+    """What the supervisor needs of them; a command that serves nothing has nothing to drain."""
     return Settings(
         repository=options.repository,
         device=options.device,
         threads=options.threads,
         cache_bytes=options.cache_bytes,
-        drain_timeout_s=options.drain_timeout,
+        drain_timeout_s=getattr(options, "drain_timeout", 0.0),
     )
 
 

@@ -1,30 +1,50 @@
 """One replica of a model version, as the supervisor keeps it: an engine process, started again whenever it dies.
 
-    starting ──Loaded──► warming ──Ready──► ready
-        ▲                   │                 │
-        └──────backoff── down ◄───its end─────┘        failed: trying again would end the same way
+    starting ──Loaded──► warming ──Ready──► probing ──its golden questions answered──► ready
+        ▲                   │                  │                                         │
+        └──────backoff── down ◄───its end──────┴─────────────────────────────────────────┘
+                                                       failed: trying again would end the same way
                                                        stopped: told to leave
 
-Each life of the engine has its own table, bell and channels: a late word of the last one reaches nobody.
+Each life of the engine has its own table, bell and channels: a late word of the last one reaches nobody. Each is probed
+before any front end knows of it; a probe that could not be made is made again, one that found wrong answers is not. A
+tensor model has no tokenizer to ask with: it is ready when it is warm.
 """
 
 import asyncio
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aruntime.base import log
 from aruntime.control.launcher import Child, Launcher, describe
 from aruntime.control.line import Line
+from aruntime.control.prober import PROBE_S_MAX, Prober
 from aruntime.queue.channel import create_bell
-from aruntime.queue.columns import COLUMNS, ENGINE_ROW, TABLE_ROWS, Column
+from aruntime.queue.columns import COLUMNS, ENGINE_ROW, PROBER_ROW, TABLE_ROWS, Column
 from aruntime.queue.post import pair
 from aruntime.queue.table import Table, create_table
-from aruntime.wire.control import Bounds, Drained, Failed, Life, Load, Loaded, Message, Ready, SetBounds, Stop
+from aruntime.wire.control import (
+    Bounds,
+    DetachFrontEnd,
+    Drained,
+    Failed,
+    Life,
+    Load,
+    Loaded,
+    Message,
+    Probe,
+    Probed,
+    Ready,
+    SetBounds,
+    Stop,
+)
 
 TRANSITIONS: dict[Life, set[Life]] = {
     "starting": {"warming", "down", "failed", "stopped"},
-    "warming": {"ready", "down", "failed", "stopped"},
+    "warming": {"probing", "ready", "down", "failed", "stopped"},
+    "probing": {"ready", "down", "failed", "stopped"},
     "ready": {"down", "failed", "stopped"},
     "down": {"starting", "failed", "stopped"},
     "failed": {"stopped"},
@@ -37,7 +57,13 @@ STALL_S_MAX = 30.0
 BACKOFF_FIRST_S, BACKOFF_S_MAX = 0.1, 30.0
 # An engine that was ready for so long has not died of its start.
 _SETTLED_S = 60.0
+# One that dies so often before it was ever ready is not going to be.
+DEATHS_MAX = 6
 _LAST_BREATH_S = 1.0
+# Probes of one life of an engine that came to no result: the prober died, or nothing was answered in time.
+PROBES_MAX = 3
+# Its loop turns.
+_TURNING: tuple[Life, ...] = ("probing", "ready")
 
 
 @dataclass(slots=True)
@@ -61,7 +87,10 @@ class Engine:
 
 
 class Replica:
-    """Keeps the engine of one model version running. `on_change` is called after each change of `life`."""
+    """Keeps the engine of one model version running. `on_change` is called after each change of `life`.
+
+    `wrong`: it failed since its answers, or the files that answers need, are not what the version promises.
+    """
 
     def __init__(
         self,
@@ -76,16 +105,20 @@ class Replica:
         self.model = model
         self.version = version
         self.created_s = 0
-        self.wrong = False  # it failed by its answers
         self.life: Life = "starting"
         self.reason = "loading"
+        self.wrong = False
         self.order: Load | None = None
         self.engine: Engine | None = None
         self._launcher = launcher
         self._clock = clock
         self._on_change = on_change
         self._deaths = 0
+        self._was_ready = False
         self._timer: asyncio.TimerHandle | None = None
+        self._prober: Prober | None = None
+        self._probes = 0  # of this life
+        self._epoch = itertools.count(1)  # of the channels between engine and probers
 
     def start(self, order: Load, created_s: int) -> None:
         """Start the engine with `order`, and again with the same whenever it dies.
@@ -107,6 +140,24 @@ class Replica:
             log.error("replica.failed", replica=self.number, model=self.model, version=self.version, reason=reason)
             self._become("failed", reason)
             self.kill()
+            self._cancel_probe()
+
+    def probe(self, on_done: Callable[[Probed], None], arguments: Sequence[str] = ()) -> None:
+        """Ask a ready replica its golden questions beside what it serves; nothing changes by how they are answered.
+
+        `on_done` is called once, at once when the replica is not ready or is being probed. `arguments` are the prober's
+        own.
+        """
+        if self.life != "ready" or self._prober is not None:
+            on_done(Probed(passed=False, reason="the replica is not ready, or is being probed"))
+            return
+
+        def done(probed: Probed) -> None:
+            self._end_probe()
+            on_done(probed)
+
+        self._prober = self._start_prober(done, arguments)
+        self._ask(alone=False)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
         """Say something to the engine, if there is one."""
@@ -118,6 +169,7 @@ class Replica:
         self.send(Stop())
         if self.life != "stopped":
             self._become("stopped", "the server stopped")
+        self._cancel_probe()
 
     def kill(self) -> None:
         """End the engine's process at once."""
@@ -129,12 +181,12 @@ class Replica:
         if self.engine is None or self.life in ("failed", "stopped"):
             return
         idle_s = self._idle_s(self.engine)
-        if idle_s > (STALL_S_MAX if self.life == "ready" else LOAD_S_MAX):
+        if idle_s > (STALL_S_MAX if self.life in _TURNING else LOAD_S_MAX):
             log.error("engine.stuck", replica=self.number, model=self.model, idle_s=idle_s)
             self.kill()
 
     def _idle_s(self, engine: Engine) -> float:
-        heartbeat_s = engine.table.get(ENGINE_ROW, Column.HEARTBEAT_US) / 1e6 if self.life == "ready" else 0.0
+        heartbeat_s = engine.table.get(ENGINE_ROW, Column.HEARTBEAT_US) / 1e6 if self.life in _TURNING else 0.0
         return self._clock() - max(engine.since_s, heartbeat_s)
 
     def _launch(self) -> None:
@@ -148,15 +200,22 @@ class Replica:
         line = Line(mine, self._on_message, self._on_hang_up)
         self.engine = Engine(child, line, table_fd, Table(table_fd), bell, self._clock())
         line.send(self.order, (table_fd, bell))
+        if self.order.engine == "decoder":
+            self._probes = 1
+            self._prober = self._start_prober(self._on_probed)
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         assert self.engine is not None
+        if self.life in ("failed", "stopped"):
+            for fd in fds:
+                os.close(fd)
+            return
         match message:
             case Loaded():
                 self.engine.loaded = message
                 self._become("warming", "warming up")
             case Ready():
-                self._become("ready", "")
+                self._on_warm()
             case Failed(reason=reason):
                 self.fail(reason)
             case Drained():
@@ -165,6 +224,67 @@ class Replica:
                 for fd in fds:
                     os.close(fd)
                 raise ValueError(f"an engine does not say {message.kind}")
+
+    def _on_warm(self) -> None:
+        if self._prober is None:
+            self._become("ready", "")
+        else:
+            self._become("probing", "answering its golden questions")
+            self._ask(alone=True)
+
+    def _start_prober(self, on_done: Callable[[Probed], None], arguments: Sequence[str] = ()) -> Prober:
+        assert self.order is not None
+        return Prober(self._launcher, self.order.folder, on_done, arguments)
+
+    def _ask(self, *, alone: bool) -> None:
+        """Join the prober and the engine, which is warm."""
+        engine, order = self.engine, self.order
+        assert self._prober is not None
+        assert engine is not None
+        assert engine.loaded is not None
+        assert order is not None
+        probe = Probe(
+            replica=self.number,
+            epoch=next(self._epoch),
+            context_max=engine.loaded.context_max,
+            vocab=engine.loaded.vocab,
+            blocks=engine.loaded.blocks,
+            block_tokens=order.block_tokens,
+            sequences_max=order.sequences_max,
+            target=engine.loaded.target,
+            precision=engine.loaded.precision,
+            alone=alone,
+            timeout_s=PROBE_S_MAX,
+        )
+        self._prober.ask(probe, engine.line, engine.bell, engine.table_fd)
+
+    def _on_probed(self, probed: Probed) -> None:
+        """The probe of a starting engine has ended, perhaps with the engine, perhaps before it was warm."""
+        self._end_probe()
+        if self.life not in ("starting", "warming", "probing"):
+            return
+        if probed.passed:
+            self._become("ready", "")
+        elif probed.wrong or self._probes == PROBES_MAX:
+            self.wrong = probed.wrong
+            self.fail(f"the probe: {probed.reason}"[:2000])
+        else:
+            log.error("probe.failed", replica=self.number, model=self.model, reason=probed.reason)
+            self._probes += 1
+            self._prober = self._start_prober(self._on_probed)
+            if self.life == "probing":
+                self._ask(alone=True)
+
+    def _end_probe(self) -> None:
+        """What the prober has counted must not count."""
+        self._prober = None
+        if self.engine is not None:
+            self.send(DetachFrontEnd(front_end=PROBER_ROW))
+            self.engine.table.zero(PROBER_ROW)
+
+    def _cancel_probe(self) -> None:
+        if self._prober is not None:
+            self._prober.cancel("the engine ended")
 
     def _on_hang_up(self) -> None:
         """A process that hangs up is most often about to end by itself, and its status says more than our kill."""
@@ -179,17 +299,22 @@ class Replica:
         reason = f"the engine {describe(status)}"
         if self.life not in ("failed", "stopped"):
             log.error("engine.died", replica=self.number, model=self.model, pid=engine.child.pid, reason=reason)
-            self._become("down", reason)
-            self._again(lasted_s)
+            self._on_death(reason, lasted_s)
         self.engine = None
+        self._cancel_probe()
         engine.close()
         if self.life != "down":
             self._on_change(self)
 
-    def _again(self, lasted_s: float) -> None:
-        self._deaths = 0 if lasted_s > _SETTLED_S else self._deaths
-        delay_s = min(BACKOFF_S_MAX, BACKOFF_FIRST_S * 2 ** min(self._deaths, 16))
-        self._deaths += 1
+    def _on_death(self, reason: str, lasted_s: float) -> None:
+        """Start it again, later each time; unless it never was ready and has been tried often enough."""
+        self._was_ready |= self.life == "ready"
+        self._deaths = 1 if lasted_s > _SETTLED_S else self._deaths + 1
+        if self._deaths >= DEATHS_MAX and not self._was_ready:
+            self.fail(f"{reason}, {self._deaths} times before it was ready")
+            return
+        self._become("down", reason)
+        delay_s = min(BACKOFF_S_MAX, BACKOFF_FIRST_S * 2 ** min(self._deaths - 1, 16))
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._restart)
 
     def _restart(self) -> None:

@@ -12,6 +12,7 @@ a reader sees all of it or nothing, and of two publishers of one number the seco
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,11 +104,13 @@ def publish(
     version: int | None = None,
     *,
     settings: VersionSettings | None = None,
+    prepare: Callable[[Path], None] = lambda _: None,
     progress: Progress = lambda _: None,
 ) -> ModelVersion:
     """Copy a Hugging Face folder into the repository as a version of `name` (the next one unless given).
 
     VersionRefused when the name or number cannot be used or the folder holds nothing to serve; nothing is left behind.
+    `prepare` is called with the draft, which has everything but its manifest; what it adds is published too.
     `progress` is told the bytes as they are hashed.
     """
     if not is_name(name):
@@ -124,6 +127,7 @@ def publish(
         _copy(source, draft)
         published = settings or VersionSettings(provenance=_provenance(source))
         (draft / "version.toml").write_text(published.to_toml())
+        prepare(draft)
         write_manifest(draft, progress)
         _rename(draft, home.root / name / str(number))
     finally:

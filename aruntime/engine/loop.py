@@ -153,6 +153,7 @@ class Loop:
             (Column.WAITING_WEIGHT, int(stats.waiting_weight * 1e3)),
             (Column.DRAIN_US, int(stats.drain_s * 1e6)),
             (Column.PAUSED, stats.paused),
+            (Column.TOKENS_LEFT, stats.tokens_left),
         ):
             self._table.set(ENGINE_ROW, column, value)
         first = tenant_column(0, TenantColumn.WAITING)

@@ -46,6 +46,8 @@ class Engine:
                 blocks=replica.blocks,
                 weight_bytes=replica.weight_bytes,
                 seconds=time.monotonic() - started_s,
+                target=replica.target,
+                precision=replica.precision,
             )
         )
         replica.warm()

@@ -22,6 +22,11 @@ from aruntime.scheduler.scheduler import Scheduler
 from aruntime.wire import control
 
 _DTYPES = {"checkpoint": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PRECISIONS: dict[torch.dtype, control.Dtype] = {
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 # Warm-up runs a prompt of every power of two up to the step's budget, then decodes.
 _WARM_DECODES = 4
 
@@ -38,6 +43,8 @@ class Replica:
     blocks: int
     weight_bytes: int
     step_tokens_max: int
+    target: str
+    precision: control.Dtype
 
     def warm(self) -> None:
         """Run every kind of step through the real scheduler, so that the first request pays for nothing.
@@ -124,6 +131,8 @@ def load(order: control.Load, table: int, bell: int) -> Replica:
         blocks=blocks,
         weight_bytes=decoder.weight_bytes,
         step_tokens_max=order.step_tokens_max,
+        target=device,
+        precision=_PRECISIONS[decoder.dtype],
     )
 
 

@@ -62,6 +62,7 @@ _GAUGES: dict[str, tuple[str, _Read]] = {
     "aruntime_sequences_in_flight": ("Sequences admitted and not ended", _front_ends(Column.IN_FLIGHT)),
     "aruntime_sequences_queued": ("Sequences in flight without a token yet", _front_ends(Column.QUEUED)),
     "aruntime_queued_tokens": ("Prompt tokens of the queued sequences", _front_ends(Column.QUEUED_TOKENS)),
+    "aruntime_tokens_left": ("Tokens that all in flight may still generate", _engine(Column.TOKENS_LEFT)),
     "aruntime_drain_seconds": ("Until all has ended, if nothing more came", _engine(Column.DRAIN_US, 1e-6)),
     "aruntime_step_seconds": ("How long a step takes now", _engine(Column.STEP_US, 1e-6)),
     "aruntime_prefill_tokens_per_second": ("Prefilled beside the decodes", _engine(Column.PREFILL_TOKENS_PER_S)),

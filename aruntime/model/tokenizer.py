@@ -33,6 +33,7 @@ class Tokenizer:
         self._first = _backend(definition)
         self._later = _backend(_without_first_prefix(definition)) if _has_first_prefix(definition) else self._first
         self._template = template
+        self.has_template = template is not None
         added = self._first.get_added_tokens_decoder()
         special = {number: token for number, token in added.items() if token.special and token.content}
         # Longest first: an alternation takes the first that fits, the library the longest.

@@ -47,7 +47,7 @@ class Column(IntEnum):
     WAITING_WEIGHT = 18  # thousandths: the weights of the tenants that have something to prefill
     DRAIN_US = 19  # until all that waits and runs has ended, if nothing more came
     PAUSED = 20  # sequences whose client reads too slowly
-    TOKENS_LEFT = 21  # that all that waits and runs may still generate, at most
+    TOKENS_LEFT = 21  # that all that waits, runs or is paused may still generate, at most
     # Written by each front end.
     IN_FLIGHT = 22  # sequences submitted whose end has not come back
     ENDED = 23  # sequences whose end has come back

@@ -35,6 +35,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         int64_t waiting_tokens
         int64_t running
         int64_t paused
+        int64_t tokens_left
         int64_t undelivered
         int64_t blocks_free
         int64_t blocks_cached

@@ -15,6 +15,7 @@ class Stats(NamedTuple):
     waiting_tokens: int
     running: int
     paused: int
+    tokens_left: int
     undelivered: int
     blocks_free: int
     blocks_cached: int

@@ -18,8 +18,8 @@ from aruntime.queue.table cimport SharedTable, Table
 
 Stats = namedtuple(
     "Stats",
-    "waiting waiting_tokens running paused undelivered blocks_free blocks_cached blocks_reserved blocks_total"
-    " waiting_weight oldest_s step_s prefill_tokens_per_s take_up_s drain_s"
+    "waiting waiting_tokens running paused tokens_left undelivered blocks_free blocks_cached blocks_reserved"
+    " blocks_total waiting_weight oldest_s step_s prefill_tokens_per_s take_up_s drain_s"
     " preemptions steps prompt_tokens cached_tokens output_tokens",
 )
 TenantStats = namedtuple("TenantStats", "waiting running paused blocks served")
@@ -327,8 +327,9 @@ cdef class Scheduler:
         """Counts of now (waiting ... blocks_total) and since the start (preemptions ... output_tokens)."""
         cdef CppStats now = self.impl().stats()
         return Stats(
-            now.waiting, now.waiting_tokens, now.running, now.paused, now.undelivered, now.blocks_free,
-            now.blocks_cached, now.blocks_reserved, now.blocks_total, now.waiting_weight, now.oldest_s, now.step_s,
+            now.waiting, now.waiting_tokens, now.running, now.paused, now.tokens_left, now.undelivered,
+            now.blocks_free, now.blocks_cached, now.blocks_reserved, now.blocks_total, now.waiting_weight,
+            now.oldest_s, now.step_s,
             now.prefill_tokens_per_s, now.take_up_s, now.drain_s, now.preemptions, now.steps, now.prompt_tokens,
             now.cached_tokens, now.output_tokens,
         )

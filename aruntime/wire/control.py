@@ -27,6 +27,7 @@ TenantId = Annotated[int, Field(ge=1, lt=TENANTS_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Reason = Annotated[str, Field(max_length=2000)]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Precision = Literal["checkpoint", "float32", "bfloat16", "float16"]
 EngineKind = Literal["decoder", "onnx"]
 Life = Literal["starting", "warming", "probing", "ready", "down", "failed", "stopped"]
@@ -169,7 +170,10 @@ class Stop(_Message):
 
 
 class Loaded(_Message):
-    """`inputs` and `outputs` are a tensor model's; it has no vocabulary, and its context is one request's rows."""
+    """`target` is the device that it runs on, `precision` what its weights are held in.
+
+    `inputs` and `outputs` are a tensor model's; it has no vocabulary, and its context is one request's rows.
+    """
 
     kind: Literal["loaded"] = "loaded"
     context_max: Size
@@ -177,6 +181,8 @@ class Loaded(_Message):
     blocks: Size
     weight_bytes: Size
     seconds: FiniteFloat
+    target: Name = "cpu"
+    precision: Dtype = "float32"
     inputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
     outputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
 
@@ -370,7 +376,7 @@ class Prepared(_Message):
 
 
 class Probe(_Message):
-    """Ask the replica behind these descriptors the golden questions of the version in `folder`."""
+    """Ask the replica behind these descriptors the golden questions. `alone`: nobody else sends to it meanwhile."""
 
     kind: Literal["probe"] = "probe"
     descriptors: ClassVar[int] = 4
@@ -382,7 +388,8 @@ class Probe(_Message):
     block_tokens: Size
     sequences_max: Size
     target: Name
-    precision: Precision
+    precision: Dtype
+    alone: bool
     timeout_s: FiniteFloat
 
 

@@ -63,8 +63,10 @@ inline void Scheduler::check_running() const {
     ensure(sequence.planned + 1 == sequence.size() + sequence.pending, "decoding with more than one token to go",
            sequence.slot);
   }
-  std::int64_t running = 0, paused = 0;
+  std::int64_t running = 0, paused = 0, tokens_left = 0;
   for (const Sequence& sequence : sequences_) {
+    const bool lives = sequence.state != State::kFree && sequence.state != State::kFinished;
+    tokens_left += lives ? sequence.tokens_left() : 0;
     running += sequence.running();
     paused += sequence.state == State::kPaused;
     if (sequence.state != State::kPrefilling) continue;
@@ -73,6 +75,7 @@ inline void Scheduler::check_running() const {
            "taken up without its blocks", sequence.slot);
   }
   ensure(running == counted_.running && paused == counted_.paused, "running or paused miscounted", running);
+  ensure(tokens_left == counted_.tokens_left, "tokens left miscounted", tokens_left);
   ensure(running <= limits_.sequences_max, "too many run", running);
 }
 

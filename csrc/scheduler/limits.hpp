@@ -62,6 +62,7 @@ struct Stats {
   std::int64_t waiting_tokens = 0;  // to be prefilled for those that wait
   std::int64_t running = 0;
   std::int64_t paused = 0;
+  std::int64_t tokens_left = 0;  // that all of these may still generate, at most
   std::int64_t undelivered = 0;  // ends, of sequences and of refused submits, that no front end has taken yet
   std::int64_t blocks_free = 0;
   std::int64_t blocks_cached = 0;  // of the free ones: they hold a prefix that may be used again

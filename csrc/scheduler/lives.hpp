@@ -54,6 +54,7 @@ inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead&
   pool_.extend(sequence.root, prompt, sequence.prompt_tokens, sequence.prefixes);
   owner.sequences.emplace(key, &sequence);
   // From here on nothing is allocated for it.
+  counted_.tokens_left += sequence.tokens_left();
   Flow& flow = order_.tenant(sequence).flow(sequence);
   flow.queue.reserve(static_cast<std::size_t>(++flow.here));
   deadlines_.reserve(sequences_.size());
@@ -212,6 +213,7 @@ inline void Scheduler::retire(Sequence& sequence) {
   }
   if (sequence.resident()) vacate(sequence);
   --order_.tenant(sequence).flow(sequence).here;
+  counted_.tokens_left -= sequence.tokens_left();
   sequence.state = State::kFinished;
 }
 

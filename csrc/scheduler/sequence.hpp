@@ -72,6 +72,7 @@ struct Sequence {
 
   std::int32_t size() const noexcept { return static_cast<std::int32_t>(tokens.size()); }
   std::int32_t outputs() const noexcept { return size() - prompt_tokens; }
+  std::int32_t tokens_left() const noexcept { return tokens_max - size(); }
   bool running() const noexcept { return state == State::kPrefilling || state == State::kDecoding; }
   bool queued() const noexcept { return state == State::kWaiting || state == State::kPrefilling; }
   bool resident() const noexcept { return residence != 0; }

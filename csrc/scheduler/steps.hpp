@@ -280,6 +280,7 @@ inline void Scheduler::accept(Sequence& sequence, std::int32_t token, float logp
   if (sequence.stops_at(token)) return finish_by_itself(sequence, FinishReason::kStop);
   sequence.append(token, logprob);
   ++counted_.output_tokens;
+  --counted_.tokens_left;
   front_ends_[sequence.front_end].tell(sequence);
   if (sequence.size() == sequence.tokens_max) finish_by_itself(sequence, FinishReason::kLength);
 }

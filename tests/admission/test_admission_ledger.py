@@ -103,7 +103,7 @@ def test_sequences_are_counted_over_all_front_ends_and_go_with_one(fd: int) -> N
 
 def test_refusals_are_counted_by_code_over_all_front_ends() -> None:
     fd = create_table(LEDGER_ROWS, LEDGER_COLUMNS)
-    one, other = Ledger(Table(fd), 1), Ledger(Table(fd), 63)
+    one, other = Ledger(Table(fd), 1), Ledger(Table(fd), 62)
     os.close(fd)
     one.refused("not_found")
     other.refused("not_found")

@@ -74,7 +74,7 @@ class FakeEngine:
                 self.channels[front_end] = EngineChannel(*letter.fds, epoch)
                 letter.discard()
             case control.DetachFrontEnd(front_end=front_end):
-                del self.channels[front_end]
+                self.channels.pop(front_end, None)
                 self.left = {key: left for key, left in self.left.items() if key[0] != front_end}
             case control.Drain():
                 self.draining = True

@@ -38,17 +38,22 @@ ENDLESS, SHORT = array("i", [9]), array("i", [1])
 
 
 class FakeEngines(LocalLauncher):
-    """Starts the fake engine where the real one is asked for, and remembers what it started."""
+    """Starts the fake engine and prober where the real ones are asked for, and remembers what it started."""
 
     def __init__(self) -> None:
         self.started: list[LocalChild] = []
+        self.probers: list[LocalChild] = []
 
     def start(
         self, module: str, arguments: Sequence[str], keep: Sequence[int], on_end: Callable[[int], None]
     ) -> LocalChild:
-        assert module == "aruntime.engine.main"
-        self.started.append(super().start("control_fake_engine", arguments, keep, on_end))
-        return self.started[-1]
+        fake = {
+            "aruntime.engine.main": ("control_fake_engine", self.started),
+            "aruntime.control.probing": ("control_fake_prober", self.probers),
+        }
+        name, started = fake[module]
+        started.append(super().start(name, arguments, keep, on_end))
+        return started[-1]
 
 
 class House:
@@ -81,7 +86,7 @@ class House:
         if not self.running.done():
             self.supervisor.stop()
             await asyncio.wait_for(self.running, 10)
-        for child in self.engines.started:
+        for child in [*self.engines.started, *self.engines.probers]:
             with pytest.raises(ProcessLookupError):
                 os.kill(child.pid, 0)
 

@@ -75,6 +75,16 @@ def test_rows_that_are_minus_infinity_or_nan_end_and_name_a_token() -> None:
 
 
 @pytest.mark.usefixtures("instruction_set")
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_row_of_nothing_has_no_finite_logprob(temperature: float, value: float) -> None:
+    """By this a probe tells a broken model: its token is in the vocabulary, as every other."""
+    logprob = torch.zeros(2)
+    drawn(torch.full((2, 70), value), settings(2, temperature=temperature), logprob)
+    assert not logprob.isfinite().any()
+
+
 def test_tokens_come_up_as_often_as_their_probability_says() -> None:
     draws, probabilities = 20_000, torch.tensor([0.5, 0.25, 0.15, 0.07, 0.02, 0.01])
     params = settings(draws)

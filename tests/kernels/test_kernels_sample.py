@@ -132,3 +132,12 @@ def test_the_kth_largest_is_found_among_all_signs_and_sizes(top_k: int) -> None:
     given = (logits.repeat(12, 1), seeds, [2] * 12)
     got, want = (draws(op, *given, temperature=1e32, top_k=top_k)[0] for op in (sample_triton, sample_reference))
     assert got.tolist() == want.tolist()
+
+
+@BOTH
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_row_of_nothing_has_no_finite_logprob(operation: object, temperature: float, value: float) -> None:
+    """By this a probe tells a broken model: its token is in the vocabulary, as every other."""
+    logits = torch.full((1, 70), value, device=DEVICE)
+    assert not draws(operation, logits, [1], [0], temperature=temperature)[1].isfinite().item()

@@ -232,7 +232,7 @@ class World:
             if self.step().tokens == 0:
                 break
         stats = self.scheduler.stats()
-        assert stats.waiting == stats.running == stats.paused == stats.waiting_tokens == 0
+        assert stats.waiting == stats.running == stats.paused == stats.waiting_tokens == stats.tokens_left == 0
         assert stats.blocks_free == stats.blocks_total
         for front_end in {key[0] for key in self.requests}:
             self.take(front_end, 1 << 20)

@@ -435,6 +435,23 @@ def test_counts_tell_what_waits_runs_and_was_done() -> None:
     assert scheduler.tenant(0) == (1, 2, 0, 2, 4)
 
 
+def test_tokens_left_are_what_all_that_has_not_ended_may_still_say() -> None:
+    scheduler = make(sequences_max=2, step_tokens_max=8)
+    for slot in range(3):
+        submit(scheduler, slot, prompt=3, max_tokens=5)
+    assert scheduler.stats().tokens_left == 15
+    step(scheduler)
+    assert scheduler.stats().tokens_left == 13  # two of them have said something
+    scheduler.pause(1, 0, 0)
+    assert scheduler.stats().tokens_left == 13
+    scheduler.cancel(1, 0, 0)
+    assert scheduler.stats().tokens_left == 9
+    scheduler.drop_front_end(1)
+    assert scheduler.stats().tokens_left == 0
+    submit(scheduler, 9, prompt=3, max_tokens=1000)  # the context is shorter
+    assert scheduler.stats().tokens_left == 64 - 3
+
+
 @pytest.mark.parametrize(
     ("limit", "value"),
     [("sequences_max", 0), ("step_tokens_max", 3), ("waiting_max", 0), ("context_max", 1), ("block_tokens", 0),
