@@ -1,6 +1,7 @@
 """Who goes to the candidate: evenly, for as long as the rollout lasts, and more as the share grows."""
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def test_sessions_spread_evenly_over_the_shares() -> None:
         upto = [
             sum(goes_to_candidate(salt, "acme", f"s-{i}", cell / cells) for i in range(sessions)) for cell in range(21)
         ]
-        counts = [later - earlier for earlier, later in zip(upto, upto[1:], strict=False)]
+        counts = [later - earlier for earlier, later in pairwise(upto)]
         # 19 degrees of freedom: 43.8 is exceeded by chance once in 1000.
         assert chi_square(counts) < 43.8, counts
 
