@@ -2,7 +2,7 @@
 
 Each worker is a front end. The first finds no supervisor and starts one, which starts the engines; the others join it,
 and it ends with the last of them. ARUNTIME_REPOSITORY names the model repository, ARUNTIME_TENANTS the tenants' file;
-ARUNTIME_DEVICE, ARUNTIME_THREADS and ARUNTIME_CACHE_BYTES are as for `aruntime serve`. There is no admin listener here:
+ARUNTIME_DEVICE, _THREADS, _CACHE_BYTES, _MEMORY and _JOURNAL are as for `aruntime serve`. There is no admin listener:
 hypercorn binds what it is told to. Without tenants it answers this machine only, whatever is bound.
 """
 
@@ -64,7 +64,8 @@ class Application:
 
 
 def _place() -> Path:
-    marks = [os.environ.get(f"ARUNTIME_{name}", "") for name in ("TENANTS", "DEVICE", "THREADS", "CACHE_BYTES")]
+    names = ("TENANTS", "DEVICE", "THREADS", "CACHE_BYTES", "MEMORY", "JOURNAL")
+    marks = [os.environ.get(f"ARUNTIME_{name}", "") for name in names]
     return meeting.place(str(default_root().resolve()), *marks)
 
 

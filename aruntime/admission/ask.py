@@ -31,7 +31,8 @@ class Ask:
 
     Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
     `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
-    client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain.
+    client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain. One that is
+    `mirrored` is a copy for a rollout: it is charged to nobody.
     `payload` holds the input tensors of a tensor model (aruntime.wire.tensors).
     """
 
@@ -46,6 +47,7 @@ class Ask:
     tenant: Tenant = NOBODY
     field: str = "prompt"
     tokens_min: int = 1
+    mirrored: bool = False
     payload: bytes = b""
 
     @property

@@ -9,12 +9,16 @@ a tenant may ask, not what it happened to cost (OpenAI counts so too). Its seque
 """
 
 import os
+from collections.abc import Callable
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.ledger import REQUESTS, TOKENS, Ledger
 from aruntime.base.errors import InvalidRequest, ModelError, RateLimitExceeded, ServingError, Unavailable
 from aruntime.queue.columns import LEDGER_COLUMNS, LEDGER_ROWS
 from aruntime.queue.table import Table, create_table
+
+# With the tokens that were generated, and the error that ended it if one did.
+Settle = Callable[[int, ServingError | None], None]
 
 # Nobody knows when one of the tenant's own sequences will end.
 _RETRY_AFTER_S = 1.0
@@ -40,6 +44,13 @@ def check_budget(ask: Ask) -> None:
             f"{tokens} tokens in one request; {tenant.tokens_per_minute} a minute are allowed",
             param=ask.field if alone else "max_tokens",
         )
+
+
+def charge(ledger: Ledger, ask: Ask, now_s: float) -> Settle:
+    """Take `ask` out of its tenant's budgets; how to settle it. RateLimitExceeded, and nothing taken: one is spent."""
+    if ask.mirrored:
+        return lambda _tokens, _error: None
+    return Charge(ledger, ask, now_s).settle
 
 
 class Charge:

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from aruntime.admission.ask import Ask
-from aruntime.admission.budgets import Charge, check_budget, private_ledger
+from aruntime.admission.budgets import charge, check_budget, private_ledger
 from aruntime.admission.gate import Verdict
 from aruntime.admission.refusals import refusal
 from aruntime.admission.route import Route
@@ -88,14 +88,15 @@ class Door:
         """
         now_s = self._clock()
         route.check_size(ask, self._shared)
-        check_budget(ask)
+        if not ask.mirrored:
+            check_budget(ask)
         verdict = self._judge(route, ask, now_s)
-        charge = Charge(self.ledger, ask, now_s)
+        settle = charge(self.ledger, ask, now_s)
         seed = ask.sampling.seed if ask.sampling.seed is not None else self._seeds.getrandbits(63)
         try:
-            ticket = route.submit(ask, seed, charge, verdict, now_s)
+            ticket = route.submit(ask, seed, settle, verdict, now_s)
         except ServingError as error:
-            charge.settle(0, error)
+            settle(0, error)
             raise
         if ask.deadline_s != math.inf:
             ticket.expire_at(ask.deadline_s, ask.deadline_s - ask.arrived_s)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aruntime.admission.ask import Ask
-from aruntime.admission.budgets import Charge
+from aruntime.admission.budgets import Settle
 from aruntime.admission.gate import Gate, Verdict
 from aruntime.admission.limits import RouteLimits, check_size
 from aruntime.admission.ticket import Ticket
@@ -117,12 +117,12 @@ class Route:
             shared,
         )
 
-    def submit(self, ask: Ask, seed: int, charge: Charge, verdict: Verdict, now_s: float) -> Ticket:
+    def submit(self, ask: Ask, seed: int, settle: Settle, verdict: Verdict, now_s: float) -> Ticket:
         """Send every sequence of `ask` to the engine, or none. Overloaded when the rings or slots are full."""
         if len(self._free) < ask.choices:
             raise Overloaded("too many requests are in flight", retry_after_s=1.0)
         slots = [self._free.pop() for _ in range(ask.choices)]
-        ticket = Ticket(ask.choices, _Sequences(self, self._channel, slots), charge.settle)
+        ticket = Ticket(ask.choices, _Sequences(self, self._channel, slots), settle)
         for choice, slot in enumerate(slots):
             self._generation[slot] += 1
             if not self._try_submit(ask, choice, slot, seed):

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from aruntime.cli.options import add_device, add_repository, settings
+from aruntime.cli.options import add_device, add_repository, device_settings
 from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
 from aruntime.control.launch_order import launch_order
@@ -69,7 +69,7 @@ def _record(options: argparse.Namespace, draft: Path) -> None:
     model = read_settings(file, ModelSettings) if file.exists() else ModelSettings()
     built = read_settings(draft / "version.toml", VersionSettings)
     version = ModelVersion(options.name, options.version or 1, draft, model, built)
-    asyncio.run(record(launch_order(version, settings(options)), options.golden))
+    asyncio.run(record(launch_order(version, device_settings(options)), options.golden))
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from aruntime.control.host import Settings
+from aruntime.control.journal import default_path
 from aruntime.control.repository import default_root
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -37,6 +39,19 @@ def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) ->
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What engines run on, and for how long after the end."""
     add_device(parser)
+    parser.add_argument(
+        "--memory",
+        type=size,
+        default=os.environ.get("ARUNTIME_MEMORY"),
+        metavar="SIZE",
+        help="of the device, for all models together [ARUNTIME_MEMORY; most of what is free]",
+    )
+    parser.add_argument(
+        "--journal",
+        type=Path,
+        metavar="FILE",
+        help="where it is kept what runs [ARUNTIME_JOURNAL; a file of this user's for each repository]",
+    )
     parser.add_argument(
         "--drain-timeout",
         type=seconds,
@@ -72,14 +87,24 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings(options: argparse.Namespace) -> Settings:
-    """What the supervisor needs of them; a command that serves nothing has nothing to drain."""
+def device_settings(options: argparse.Namespace) -> Settings:
+    """What a command needs of them that serves nothing, so that it has nothing to drain or remember."""
     return Settings(
         repository=options.repository,
         device=options.device,
         threads=options.threads,
         cache_bytes=options.cache_bytes,
-        drain_timeout_s=getattr(options, "drain_timeout", 0.0),
+        drain_timeout_s=0.0,
+    )
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """What the supervisor needs of them."""
+    return replace(
+        device_settings(options),
+        drain_timeout_s=options.drain_timeout,
+        memory_bytes=options.memory,
+        journal=options.journal or default_path(options.repository),
     )
 
 

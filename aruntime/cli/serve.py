@@ -14,6 +14,7 @@ from rich.console import Console
 from aruntime.base import log
 from aruntime.base.names import is_loopback
 from aruntime.cli.options import add_engine, add_repository, add_tenants, at_least_one, port, settings
+from aruntime.control.journal import JournalRefused
 from aruntime.control.launcher import LocalLauncher
 from aruntime.control.supervisor import Supervisor
 from aruntime.control.tenants import Tenants
@@ -57,7 +58,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"aruntime serve: {error}", file=sys.stderr)
         return 2
     with public, admin:
-        return asyncio.run(_serve(options, tenants, public, admin))
+        try:
+            return asyncio.run(_serve(options, tenants, public, admin))
+        except JournalRefused as error:
+            print(f"aruntime serve: {error}: name another with --journal", file=sys.stderr)
+            return 2
 
 
 async def _serve(options: argparse.Namespace, tenants: Tenants, public: socket.socket, admin: socket.socket) -> int:
@@ -109,8 +114,10 @@ def _announce(options: argparse.Namespace, public: socket.socket, admin: socket.
         print(json.dumps(ready), flush=True)
         return
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold green]ready[/] on [bold]{url}[/] · admin on {_url('http', admin)} · {', '.join(models)}")
-    console.print(_curl(options, url, models[0].partition("@")[0]), markup=False)
+    served = ", ".join(models) or "models are loaded on demand"
+    console.print(f"[bold green]ready[/] on [bold]{url}[/] · admin on {_url('http', admin)} · {served}")
+    if models:
+        console.print(_curl(options, url, models[0].partition("@")[0]), markup=False)
 
 
 def _url(scheme: str, listener: socket.socket) -> str:

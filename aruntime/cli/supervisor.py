@@ -16,6 +16,7 @@ from aruntime.base import log
 from aruntime.cli.options import add_engine, add_repository, add_tenants, settings
 from aruntime.control import meeting
 from aruntime.control.host import Settings
+from aruntime.control.journal import JournalRefused
 from aruntime.control.launcher import LocalLauncher
 from aruntime.control.supervisor import Supervisor
 from aruntime.control.tenants import Tenants, TenantsRefused
@@ -68,7 +69,11 @@ def main() -> int:
     listener = socket.socket(fileno=options.listen_fd)
     listener.setblocking(False)
     listener.set_inheritable(False)
-    return asyncio.run(serve(listener, options.listen_path, settings(options), tenants))
+    try:
+        return asyncio.run(serve(listener, options.listen_path, settings(options), tenants))
+    except JournalRefused as error:
+        log.error("journal.refused", reason=str(error))
+        return 2
 
 
 if __name__ == "__main__":

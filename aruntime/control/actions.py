@@ -6,9 +6,11 @@ from typing import Any
 
 from aruntime.base.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from aruntime.control.catalog import Catalog
+from aruntime.control.health import STABLE
 from aruntime.control.host import Host
 from aruntime.control.lives import NotPossible
 from aruntime.control.model import Model
+from aruntime.control.rolling import CANARY
 from aruntime.control.version import Version
 from aruntime.wire import actions
 from aruntime.wire.actions import Action
@@ -29,6 +31,8 @@ class Actions:
             actions.ReleaseVersion: self._release,
             actions.SetLabel: self._set_label,
             actions.DropLabel: self._drop_label,
+            actions.BeginRollout: self._begin_rollout,
+            actions.SteerRollout: self._steer_rollout,
             actions.ReadAudit: self._read_audit,
         }
 
@@ -88,6 +92,8 @@ class Actions:
     async def _set_label(self, action: actions.SetLabel) -> dict[str, Any]:
         model = self._model(action.model)
         self._version(model, action.version)
+        if model.rolling is not None and action.label in (STABLE, CANARY):
+            raise NotPossible("a rollout is under way: promote it, or roll it back")
         model.set_label(action.label, action.version)
         return {"model": model.name, "labels": model.labels}
 
@@ -95,6 +101,17 @@ class Actions:
         model = self._model(action.model)
         model.drop_label(action.label)
         return {"model": model.name, "labels": model.labels}
+
+    async def _begin_rollout(self, action: actions.BeginRollout) -> dict[str, Any]:
+        model = self._model(action.model)
+        self._version(model, action.version)
+        model.begin_rollout(action.version, "an operator")
+        return {"model": model.name, "rollout": _rollout_facts(model)}
+
+    async def _steer_rollout(self, action: actions.SteerRollout) -> dict[str, Any]:
+        model = self._model(action.model)
+        model.steer_rollout(action.to, "an operator")
+        return {"model": model.name, "rollout": _rollout_facts(model)}
 
     async def _read_audit(self, action: actions.ReadAudit) -> dict[str, Any]:
         return {"audit": [asdict(entry) for entry in self._host.journal.audit(action.limit, action.before)]}
@@ -121,9 +138,26 @@ def _facts(model: Model, host: Host) -> dict[str, Any]:
     return {
         "name": model.name,
         "labels": model.labels,
-        "rollout": None,
+        "rollout": _rollout_facts(model),
         "residency": model.settings.residency.model_dump(),
         "versions": [_version_facts(version, host) for version in model.versions.values()],
+    }
+
+
+def _rollout_facts(model: Model) -> dict[str, Any] | None:
+    """The rollout under way, and what its gates said last."""
+    if model.rolling is None:
+        return None
+    record, split = model.rolling.rollout.record, model.rolling.split
+    return {
+        "stable": record.stable,
+        "candidate": record.candidate,
+        "stage": record.stage,
+        "paused": record.paused,
+        "share": split.share if split is not None else 0.0,
+        "mirror": split.mirror if split is not None else 0.0,
+        "reason": record.reason,
+        "gates": [asdict(verdict) for verdict in model.rolling.verdicts],
     }
 
 

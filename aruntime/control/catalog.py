@@ -122,7 +122,7 @@ class Catalog:
         """Take up what the repository holds now; the models that are new."""
         new = [name for name in found if name not in self.models]
         for name in new:
-            self.models[name] = Model(name, self._host, lambda _model: None)
+            self.models[name] = Model(name, self._host, self.spawn)
         for name, model in list(self.models.items()):
             known = set(model.versions)
             if known != set(found.get(name, [])) or name in new:

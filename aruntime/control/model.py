@@ -5,14 +5,16 @@ a label moves only to a version that is ready; what no label and no rollout name
 """
 
 import os
-from collections.abc import Callable
+import secrets
 from typing import Literal
 
 from aruntime.base import log
 from aruntime.control.health import STABLE
 from aruntime.control.host import Host
 from aruntime.control.lives import RESIDENT, Life, NotPossible
+from aruntime.control.rolling import CANARY, Rolling, Spawn
 from aruntime.control.settings import ModelSettings, VersionRefused
+from aruntime.control.stages import Record
 from aruntime.control.version import Version
 from aruntime.control.watched import WatchedFile
 from aruntime.wire.control import VERSIONS_MAX, ModelState, Split, VersionEntry
@@ -21,17 +23,18 @@ _REASON_CHARACTERS = 200
 
 
 class Model:
-    """`on_change(model)` is called after each change of what front ends should know of it."""
+    """`spawn` does work beside everything else. Whatever changes of it is told to the front ends."""
 
-    def __init__(self, name: str, host: Host, on_change: Callable[["Model"], None]) -> None:
+    def __init__(self, name: str, host: Host, spawn: Spawn) -> None:
         self.name = name
         self.settings = ModelSettings()
         self.versions: dict[int, Version] = {}
         self.labels = host.journal.labels(name)
         self.pending = True
         self.away: Literal["", "unloaded", "evicted"] = ""  # by an operator, or for want of memory
+        self.rolling: Rolling | None = None
         self._host = host
-        self._on_change = on_change
+        self._spawn = spawn
         self._file = WatchedFile(host.repository.model_file(name))
         if self._file.path is not None and os.path.lexists(self._file.path):
             self._read_settings()
@@ -46,7 +49,8 @@ class Model:
         """Whether a request may wait until a version is loaded."""
         residency = self.settings.residency
         comes_and_goes = residency.load == "on-demand" or residency.idle_s is not None
-        return self.away == "evicted" or (comes_and_goes and self.away != "unloaded")
+        held = self.rolling is not None and self.rolling.holds
+        return held or self.away == "evicted" or (comes_and_goes and self.away != "unloaded")
 
     @property
     def answers(self) -> bool:
@@ -56,7 +60,7 @@ class Model:
     @property
     def split(self) -> Split | None:
         """What a rollout says of who goes where."""
-        return None
+        return self.rolling.split if self.rolling is not None else None
 
     def discover(self, numbers: list[int], lives: dict[int, Life]) -> list[Version]:
         """The repository holds these versions; those that are new here. `lives` is what the journal knows of them."""
@@ -79,6 +83,7 @@ class Model:
         if self.settings.residency.load == "at-start":
             await self.load_stable()
             await self._load_labelled()
+        self._resume_rollout()
         self.pending = False
         self.place()
 
@@ -111,6 +116,30 @@ class Model:
         self._host.journal.drop_label(self.name, label)
         self.place()
 
+    def begin_rollout(self, number: int, actor: str) -> None:
+        """Begin to replace the stable version. NotPossible: which of the conditions is not met."""
+        stable, candidate = self.stable, self.versions[number]
+        if self.rolling is not None:
+            raise NotPossible(f"a rollout of {self.name}@{self.rolling.candidate.number} is under way")
+        if stable is None or not stable.ready:
+            raise NotPossible(f"{self.name} has no stable version that is ready: load one")
+        if candidate is stable:
+            raise NotPossible(f"{self.name}@{number} is the stable version")
+        if candidate.life.state == "quarantined":
+            raise NotPossible(f"{self.name}@{number} is quarantined: {candidate.life.reason}")
+        record = Record(
+            stable=stable.number, candidate=number, salt=secrets.randbits(62), policy=self.settings.rollout,
+            reason=f"begun by {actor}",
+        )  # fmt: skip
+        self._roll(record)
+
+    def steer_rollout(self, to: str, actor: str) -> None:
+        """Pause, resume, promote or roll back the rollout under way. NotPossible."""
+        if self.rolling is None:
+            raise NotPossible(f"no rollout of {self.name} is under way")
+        self.rolling.steer(to, actor)
+        self.rolling.tick(self._host.clock())
+
     def place(self) -> None:
         """Let every ready version serve that a label or the rollout names, and the others rest; tell the front ends."""
         wanted = set(self.labels.values()) | ({self.split.version} if self.split is not None else set())
@@ -123,7 +152,8 @@ class Model:
 
     def may_load(self, number: int | None) -> bool:
         """Whether a request may have this version loaded: any other would let callers fill the memory."""
-        return number is None or number in self.labels.values()
+        held = self.rolling is not None and self.rolling.holds  # the rollout loads what they wait for
+        return not held and (number is None or number in self.labels.values())
 
     def watch(self, now_s: float) -> None:
         """Look at everything that changes by itself."""
@@ -131,17 +161,23 @@ class Model:
             self._read_settings()
         for version in self.versions.values():
             version.look(now_s)
+        if self.rolling is not None:
+            self.rolling.tick(now_s)
+            if self.rolling.over:
+                self.rolling = None
+                self.place()
+        elif self.settings.rollout.automatic and not self.pending:
+            self._begin_by_itself()
 
     def idle(self, now_s: float) -> list[Version]:
         """What has had no request for as long as the settings allow."""
-        idle_s = self.settings.residency.idle_s
+        idle_s = self.settings.residency.idle_s if self.rolling is None else None
         ready = (version for version in self.versions.values() if version.ready)
         return [version for version in ready if idle_s is not None and now_s - version.used_s > idle_s]
 
     def tell(self) -> None:
         """Say how it is."""
         self._host.switchboard.model_is(self._state())
-        self._on_change(self)
 
     async def _load_labelled(self) -> None:
         """Load what other labels name; for a server that knows no label yet, those of the settings."""
@@ -149,6 +185,45 @@ class Model:
         for label, number in named.items():
             if label != STABLE and number in self.versions and await self.versions[number].load():
                 self.set_label(label, number)
+
+    def _resume_rollout(self) -> None:
+        """Go on where the server that ended was."""
+        kept = self._host.journal.rollout(self.name)
+        record = Record.model_validate_json(kept) if kept is not None else None
+        if record is None or record.over:
+            return
+        if {record.stable, record.candidate} <= set(self.versions):
+            self._roll(record)
+        else:
+            self._host.journal.drop_rollout(self.name)
+            log.warning("rollout.lost", model=self.name, candidate=record.candidate)
+
+    def _roll(self, record: Record) -> None:
+        stable, candidate = self.versions[record.stable], self.versions[record.candidate]
+        self.rolling = Rolling(record, stable, candidate, self._host, self._spawn, self._follow)
+        self.rolling.tick(self._host.clock())
+
+    def _follow(self) -> None:
+        """Labels go where the rollout says."""
+        assert self.rolling is not None
+        wanted, candidate = self.rolling.rollout.wanted, self.rolling.candidate
+        if wanted.split is not None and candidate.ready:
+            self.set_label(CANARY, candidate.number)
+        elif wanted.split is None and self.labels.get(CANARY) == candidate.number:
+            self.drop_label(CANARY)
+        if wanted.stable != self.labels.get(STABLE) and self.versions[wanted.stable].ready:
+            self.set_label(STABLE, wanted.stable)
+        self.place()
+
+    def _begin_by_itself(self) -> None:
+        """A version newer than the stable one, and than the last that was tried, is there."""
+        newest, stable = next(reversed(self.versions.values()), None), self.stable
+        if newest is None or stable is None or not stable.ready or newest.number <= stable.number:
+            return
+        kept = self._host.journal.rollout(self.name)
+        tried = Record.model_validate_json(kept).candidate if kept is not None else 0
+        if newest.number > tried and newest.life.state == "verified":
+            self.begin_rollout(newest.number, "the policy")
 
     def _to_try(self) -> list[Version]:
         if self.stable is not None:

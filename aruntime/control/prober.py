@@ -27,15 +27,24 @@ _SUBMIT_CELLS_MIN = 1 << 14
 
 
 class Prober:
-    """A prober's process. `on_done(probed)` is called once, in the event loop, however it ends."""
+    """A prober's process. `on_done(probed)` is called once, in the event loop, however it ends.
+
+    `on_gone(prober)` is called when the process has ended, which may be a moment later.
+    """
 
     def __init__(
-        self, launcher: Launcher, folder: str, on_done: Callable[[Probed], None], arguments: Sequence[str] = ()
+        self,
+        launcher: Launcher,
+        folder: str,
+        on_done: Callable[[Probed], None],
+        on_gone: Callable[["Prober"], None],
+        arguments: Sequence[str] = (),
     ) -> None:
         """Start it on the version in `folder`; more `arguments` are the process's own (`aruntime.control.probing`)."""
         mine, theirs = pair()
         fd = theirs.fileno()
         self._on_done = on_done
+        self._on_gone = on_gone
         self._done = self._prepared = False
         self._timeout_s: float | None = None
         self._late = ""  # what took it so long that it is being killed
@@ -90,6 +99,7 @@ class Prober:
 
     def _on_end(self, status: int) -> None:
         """What it said last may still lie in its socket; the line reads it in this turn of the loop."""
+        self._on_gone(self)
         reason = self._late or f"the prober {describe(status)}"
         asyncio.get_running_loop().call_soon(self.cancel, reason)
 

@@ -66,7 +66,7 @@ async def _stop(replica: Replica, changed: asyncio.Event) -> None:
     for wait_s in (_STOP_S_MAX, _STOP_S_MAX):
         try:
             async with asyncio.timeout(wait_s):
-                while replica.engine is not None:
+                while not replica.gone:
                     changed.clear()
                     await changed.wait()
             return

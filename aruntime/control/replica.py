@@ -117,8 +117,14 @@ class Replica:
         self._was_ready = False
         self._timer: asyncio.TimerHandle | None = None
         self._prober: Prober | None = None
+        self._processes: set[Prober] = set()  # probers whose process has not ended
         self._probes = 0  # of this life
         self._epoch = itertools.count(1)  # of the channels between engine and probers
+
+    @property
+    def gone(self) -> bool:
+        """Whether no process of it is left."""
+        return self.engine is None and not self._processes
 
     def start(self, order: Load, created_s: int) -> None:
         """Start the engine with `order`, and again with the same whenever it dies.
@@ -234,7 +240,14 @@ class Replica:
 
     def _start_prober(self, on_done: Callable[[Probed], None], arguments: Sequence[str] = ()) -> Prober:
         assert self.order is not None
-        return Prober(self._launcher, self.order.folder, on_done, arguments)
+        prober = Prober(self._launcher, self.order.folder, on_done, self._on_prober_gone, arguments)
+        self._processes.add(prober)
+        return prober
+
+    def _on_prober_gone(self, prober: Prober) -> None:
+        self._processes.discard(prober)
+        if self.gone:
+            self._on_change(self)
 
     def _ask(self, *, alone: bool) -> None:
         """Join the prober and the engine, which is warm."""

@@ -248,7 +248,7 @@ class Supervisor:
         return all(worker.child is None for worker in self._workers)
 
     def _engines_gone(self) -> bool:
-        return all(replica.engine is None for replica in self._switchboard.replicas.values())
+        return all(replica.gone for replica in self._switchboard.replicas.values())
 
     async def _until(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `done`, but not longer than `timeout_s`, and not once somebody is in a hurry."""

@@ -20,6 +20,7 @@ from aruntime.control.repository import ModelVersion
 from aruntime.control.residency import Granted, Refused
 from aruntime.control.settings import VersionRefused
 from aruntime.queue.columns import ENGINE_ROW, Column
+from aruntime.queue.table import Table
 from aruntime.wire.control import Bounds, Load
 
 _ENGINE_STOP_S = 5.0
@@ -38,6 +39,8 @@ class Version:
         self.life = life
         self.created_s = 0
         self.digest = ""
+        self.has_golden = False
+        self.deaths = 0  # of its engines
         self.replicas: list[Replica] = []
         self.used_s = host.clock()
         self._host = host
@@ -58,6 +61,11 @@ class Version:
         return self.life.state in READY
 
     @property
+    def resident(self) -> bool:
+        """Whether an engine of it runs, or memory is set aside for one."""
+        return self.life.state in RESIDENT
+
+    @property
     def reason(self) -> str:
         """Why it is where it is; of one on its way in, what its engine says."""
         engine = next((replica.reason for replica in self.replicas if replica.life != "ready"), "")
@@ -71,14 +79,18 @@ class Version:
     @property
     def tokens_left(self) -> int:
         """What all that waits and runs may still generate, at most."""
-        engines = (replica.engine for replica in self.replicas)
-        return sum(engine.table.get(ENGINE_ROW, Column.TOKENS_LEFT) for engine in engines if engine is not None)
+        return sum(table.get(ENGINE_ROW, Column.TOKENS_LEFT) for table in self.tables())
 
     def open(self) -> ModelVersion:
         """What its files say of it. VersionRefused."""
         opened = self._host.repository.open(self.model, self.number)
         self.created_s = opened.settings.created_s
+        self.has_golden = any((opened.folder / "golden").glob("*.jsonl"))
         return opened
+
+    def tables(self) -> list[Table]:
+        """The tables of its engines that live."""
+        return [replica.engine.table for replica in self.replicas if replica.engine is not None]
 
     async def verify(self) -> None:
         """Check its files, if it is not in memory."""
@@ -201,6 +213,7 @@ class Version:
 
     def _on_replica(self, replica: Replica) -> None:
         self._host.switchboard.changed(replica)
+        self.deaths += replica.life == "down"
         if replica.life == "failed" and self.life.can("fail"):
             self._fail(replica)
         elif self.life.state in ("loading", "warming", "probing"):
@@ -250,10 +263,10 @@ class Version:
         self._host.memory.release(self.key)
 
     def _gone(self) -> bool:
-        return all(replica.engine is None for replica in self.replicas)
+        return all(replica.gone for replica in self.replicas)
 
     def _sum(self, column: int) -> int:
-        return sum(replica.engine.table.sum(column) for replica in self.replicas if replica.engine is not None)
+        return sum(table.sum(column) for table in self.tables())
 
     def _tell(self) -> None:
         self._changed.set()

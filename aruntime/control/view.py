@@ -242,7 +242,13 @@ class View:
         known = {entry.version for entry in model.versions}
         if (version is None and ref.label) or (version is not None and version not in known):
             raise ModelNotFound(f"no model {_text(ref)!r}", param="model")
-        return self._replica_of(ref.name, version) if version is not None else None
+        if version is None:
+            return None
+        served = self._replica_of(ref.name, version)
+        stable = model.labels.get(STABLE)
+        if served is None and ref.version is None and ref.label is None and stable is not None:
+            served = self._replica_of(ref.name, stable)  # the rollout's candidate is away: the stable version answers
+        return served
 
     def _replica_of(self, name: str, version: int) -> ServedVersion | None:
         """Of two replicas chosen by chance the one with less in flight."""

@@ -32,6 +32,7 @@ from aruntime.http.edge import Edge
 from aruntime.http.encoder import Encoder
 from aruntime.http.errors import answer
 from aruntime.http.limits import HttpLimits
+from aruntime.http.mirror import Mirror
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
@@ -101,6 +102,6 @@ def build_app(
     app = Starlette(routes=_PUBLIC if commands is None else _ADMIN, exception_handlers=handlers)
     app.router.redirect_slashes = False
     limits = limits or HttpLimits()
-    app.state.context = Context(view, limits, clock, Encoder(limits), commands)
+    app.state.context = Context(view, limits, clock, Encoder(limits), Mirror(clock), commands)
     auth = Auth(app, view.registry, admin=commands is not None)
     return Edge(auth, clock, limits, count=lambda code: view.door.ledger.refused(code))

@@ -1,11 +1,12 @@
 """POST /v1/completions and /v1/chat/completions, and the steps that they share with /v2's generate and infer.
 
 read -> parse -> meet the model -> glance at the door -> tokenize -> admit -> answer (http/generation.py)
+                                                    └─ while a rollout shadows: the same for its candidate (mirror.py)
 """
 
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -20,7 +21,8 @@ from aruntime.control.view import ServedVersion
 from aruntime.http.choices import Choice
 from aruntime.http.context import Context
 from aruntime.http.generation import Generation
-from aruntime.http.meter import Meter
+from aruntime.http.meter import Count, Meter
+from aruntime.http.mirror import Reply
 from aruntime.http.requests import Terms, read_json, read_terms
 from aruntime.wire.answers import Answer, AnswerShape
 from aruntime.wire.openai import ChatBody, CompletionBody, Message, SamplingFields, parse_chat, parse_completion
@@ -45,7 +47,6 @@ class Question:
     stream: bool = False
 
 
-Reply = Callable[[ServedVersion, Meter], Awaitable[Response]]
 Shape = Callable[[ServedVersion, Ask], AnswerShape]
 
 
@@ -100,8 +101,8 @@ async def _openai(
             wants_usage=body.wants_usage,
         )
 
-    async def reply(served: ServedVersion, meter: Meter) -> Response:
-        return await answer_text(context, served, terms, question, meter, shape)
+    async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:
+        return await answer_text(context, served, terms, question, count, shape)
 
     return await meet(request, context, terms, ModelRef.parse(body.model), reply)
 
@@ -114,11 +115,14 @@ async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, 
     async with context.view.arrive(ref, terms.caller) as served:
         meter = Meter(served.route, request, context.clock)
         context.view.door.glance(served.route, _least(terms))
-        return await reply(served, meter)
+        answer = await reply(served, meter, terms)
+        if (candidate := context.view.shadow(served, terms.caller)) is not None:
+            context.mirror.copy(candidate, terms, reply)
+        return answer
 
 
 async def answer_text(
-    context: Context, served: ServedVersion, terms: Terms, question: Question, meter: Meter, shape: Shape
+    context: Context, served: ServedVersion, terms: Terms, question: Question, count: Count, shape: Shape
 ) -> Generation:
     """Have a language model go on from a question; the answer is written as `shape` says."""
     if served.engine != "decoder":
@@ -140,20 +144,12 @@ async def answer_text(
     answer = shape(served, ask)
     ticket = context.view.door.admit(served.route, ask)
     version = f"{served.name}@{served.version}"
-    return Generation(ticket, ask, answer, choices, meter, version=version, stream=question.stream)
+    return Generation(ticket, ask, answer, choices, count, version=version, stream=question.stream)
 
 
 def _least(terms: Terms) -> Ask:
     """The least that a request can turn out to be once its text is read: a token for a token."""
-    return Ask(
-        request_id=terms.request_id,
-        prompts=[array("i", [0])],
-        max_tokens=1,
-        arrived_s=terms.arrived_s,
-        deadline_s=terms.deadline_s,
-        priority=terms.priority,
-        tenant=terms.tenant,
-    )
+    return terms.ask([array("i", [0])], 1)
 
 
 def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tenant, param: str) -> int:
@@ -186,16 +182,11 @@ def _ask(terms: Terms, question: Question, prompts: list["array[int]"], max_toke
     if any(token >= limits.vocab for token in body.stop_token_ids or ()):
         raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
     ends_at_will = not body.ignore_eos or body.stop_token_ids or body.stops
-    return Ask(
-        request_id=terms.request_id,
-        prompts=prompts,
+    return terms.ask(
+        prompts,
+        max_tokens,
         n=question.n,
-        max_tokens=max_tokens,
         sampling=_sampling(body),
-        arrived_s=terms.arrived_s,
-        deadline_s=terms.deadline_s,
-        priority=terms.priority,
-        tenant=terms.tenant,
         field=param,
         tokens_min=max(1, body.min_tokens or 0) if ends_at_will else max_tokens,
     )

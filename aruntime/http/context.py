@@ -11,6 +11,7 @@ from aruntime.control.commands import Commands
 from aruntime.control.view import View
 from aruntime.http.encoder import Encoder
 from aruntime.http.limits import HttpLimits
+from aruntime.http.mirror import Mirror
 from aruntime.wire.actions import Action
 
 
@@ -22,6 +23,7 @@ class Context:
     limits: HttpLimits
     clock: Callable[[], float]
     encoder: Encoder
+    mirror: Mirror
     commands: Commands | None = None
 
     @classmethod

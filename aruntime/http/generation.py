@@ -18,7 +18,7 @@ from aruntime.base import log
 from aruntime.base.errors import ServingError
 from aruntime.http.choices import Choice
 from aruntime.http.errors import as_refusal
-from aruntime.http.meter import Meter
+from aruntime.http.meter import Count
 from aruntime.wire.answers import AnswerShape, Usage
 
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -27,12 +27,12 @@ _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"ca
 class Admitted(Response, ABC):
     """The answer to one admitted request, as long as its client is there. Owns `ticket` and closes it."""
 
-    def __init__(self, ticket: Ticket, request_id: str, meter: Meter, version: str) -> None:
+    def __init__(self, ticket: Ticket, request_id: str, count: Count, version: str) -> None:
         # No super().__init__: it renders a body, and this one is not known yet.
         self.background = None
         self._ticket = ticket
         self._request_id = request_id
-        self._meter = meter
+        self._count = count
         self._marks = [(b"x-request-attempt", b"%d" % ticket.attempt), (b"x-model-version", version.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +53,7 @@ class Admitted(Response, ABC):
             code = "client_closed"
         finally:
             self._ticket.close()
-            self._meter.end(code)
+            self._count.end(code)
             gone.cancel()
             work.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
@@ -79,12 +79,12 @@ class Generation(Admitted):
         ask: Ask,
         answer: AnswerShape,
         choices: Sequence[Choice],
-        meter: Meter,
+        count: Count,
         *,
         version: str,
         stream: bool | None,
     ) -> None:
-        super().__init__(ticket, ask.request_id, meter, version)
+        super().__init__(ticket, ask.request_id, count, version)
         self._ask = ask
         self._answer = answer
         self._choices = choices
@@ -134,7 +134,9 @@ class Generation(Admitted):
         """The text that `output` adds. A choice that reached a stop string is ended in the engine too."""
         choice = self._choices[output.choice]
         text = choice.take(output)
-        self._meter.output(output.choice)
+        self._count.output(output.choice, text)
+        if choice.finish_reason:
+            self._count.answer(output.choice, choice.tokens, choice.finish_reason)
         if choice.stopped:
             self._ticket.cancel_choice(output.choice)
         return text

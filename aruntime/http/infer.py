@@ -19,7 +19,7 @@ from aruntime.http.completions import COMPLETION_TOKENS, Question, answer_text, 
 from aruntime.http.compression import Compressed, read_plain
 from aruntime.http.context import Context
 from aruntime.http.generation import Admitted
-from aruntime.http.meter import Meter
+from aruntime.http.meter import Count
 from aruntime.http.requests import Terms, read_body, read_terms, with_parameters
 from aruntime.wire.infer_v2 import InferRequest, parse_infer, write_infer
 from aruntime.wire.infer_v2_models import check_inputs, check_outputs, select_outputs
@@ -43,10 +43,10 @@ async def infer(request: Request) -> Response:
     asked = parse_infer(body, json_bytes)
     terms = with_parameters(terms, asked.parameters, context.limits)
 
-    async def reply(served: ServedVersion, meter: Meter) -> Response:
+    async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:
         if served.engine == "decoder":
-            return await _infer_text(context, served, terms, asked, meter)
-        return _infer_tensors(context, served, terms, asked, meter)
+            return await _infer_text(context, served, terms, asked, count)
+        return _infer_tensors(context, served, terms, asked, count)
 
     return Compressed(await meet(request, context, terms, model_ref(request), reply), context)
 
@@ -89,8 +89,8 @@ async def _generate(request: Request, *, stream: bool) -> Response:
     def shape(served: ServedVersion, _ask: Ask) -> GenerateAnswer:
         return GenerateAnswer(body, served.name, served.version)
 
-    async def reply(served: ServedVersion, meter: Meter) -> Response:
-        return await answer_text(context, served, terms, question, meter, shape)
+    async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:
+        return await answer_text(context, served, terms, question, count, shape)
 
     return await meet(request, context, terms, model_ref(request), reply)
 
@@ -105,7 +105,7 @@ def _check_stream(body: GenerateBody, stream: bool) -> None:
 
 
 async def _infer_text(
-    context: Context, served: ServedVersion, terms: Terms, asked: InferRequest, meter: Meter
+    context: Context, served: ServedVersion, terms: Terms, asked: InferRequest, count: Count
 ) -> Response:
     text = read_text(asked)
     if text.fields.stream:
@@ -121,46 +121,36 @@ async def _infer_text(
     def shape(served: ServedVersion, _ask: Ask) -> TextAnswer:
         return TextAnswer(asked, text, served.name, served.version)
 
-    return await answer_text(context, served, terms, question, meter, shape)
+    return await answer_text(context, served, terms, question, count, shape)
 
 
 def _infer_tensors(
-    context: Context, served: ServedVersion, terms: Terms, asked: InferRequest, meter: Meter
+    context: Context, served: ServedVersion, terms: Terms, asked: InferRequest, count: Count
 ) -> Response:
     rows = check_inputs(asked, served.inputs)
     check_outputs(asked, served.outputs)
     if asked.custom:
         param = f"parameters.{next(iter(asked.custom))}"
         raise InvalidRequest(f"{param}: unknown field", param=param)
-    ask = Ask(
-        request_id=terms.request_id,
-        prompts=[array("i", [0]) * rows],
-        max_tokens=1,
-        arrived_s=terms.arrived_s,
-        deadline_s=terms.deadline_s,
-        priority=terms.priority,
-        tenant=terms.tenant,
-        field="inputs",
-        payload=encode(asked.inputs),
-    )
+    ask = terms.ask([array("i", [0]) * rows], 1, field="inputs", payload=encode(asked.inputs))
     ticket = context.view.door.admit(served.route, ask)
-    return TensorAnswer(ticket, asked, meter, served, terms.request_id)
+    return TensorAnswer(ticket, asked, count, served, terms.request_id)
 
 
 class TensorAnswer(Admitted):
     """The answer to one request of a tensor model: its outputs, of those the ones that were asked for."""
 
     def __init__(
-        self, ticket: Ticket, asked: InferRequest, meter: Meter, served: ServedVersion, request_id: str
+        self, ticket: Ticket, asked: InferRequest, count: Count, served: ServedVersion, request_id: str
     ) -> None:
-        super().__init__(ticket, request_id, meter, f"{served.name}@{served.version}")
+        super().__init__(ticket, request_id, count, f"{served.name}@{served.version}")
         self._asked = asked
         self._served = served
 
     async def _answer_to(self, send: Send) -> str:
         result = b""
         async for output in self._ticket:
-            self._meter.output(output.choice)
+            self._count.output(output.choice)
             result = output.result or result
         outputs = select_outputs(self._asked, _decoded(result))
         body, json_bytes = write_infer(self._asked, self._served.name, self._served.version, outputs)

@@ -2,10 +2,13 @@
 
 import asyncio
 import math
+from array import array
 from dataclasses import dataclass, replace
+from typing import Any
 
 from starlette.requests import Request
 
+from aruntime.admission.ask import Ask
 from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from aruntime.base.names import is_request_id
@@ -29,11 +32,26 @@ class Terms:
     priority: Priority
     tenant: Tenant
     session: str = ""
+    mirrored: bool = False  # a copy: it costs nobody anything
 
     @property
     def caller(self) -> Caller:
         """Whom the model is chosen for."""
         return Caller(self.tenant, self.session or self.request_id, self.deadline_s)
+
+    def ask(self, prompts: list["array[int]"], max_tokens: int, **more: Any) -> Ask:
+        """An ask on these terms; `more` is what it says besides."""
+        return Ask(
+            request_id=self.request_id,
+            prompts=prompts,
+            max_tokens=max_tokens,
+            arrived_s=self.arrived_s,
+            deadline_s=self.deadline_s,
+            priority=self.priority,
+            tenant=self.tenant,
+            mirrored=self.mirrored,
+            **more,
+        )
 
 
 def read_terms(request: Request, limits: HttpLimits) -> Terms:

@@ -23,7 +23,7 @@ class Hypercorn:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         settings = {"ARUNTIME_REPOSITORY": repository, "XDG_RUNTIME_DIR": runtime, "ARUNTIME_THREADS": 1}
-        settings["ARUNTIME_TENANTS"] = tenants
+        settings |= {"ARUNTIME_TENANTS": tenants, "ARUNTIME_JOURNAL": log.with_suffix(".journal")}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [

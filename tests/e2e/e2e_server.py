@@ -27,7 +27,7 @@ class Server:
         self._log = log.open("wb")
         self.log = log
         self.process = subprocess.Popen(
-            [*SERVE, "--repository", str(repository), *arguments],
+            [*SERVE, "--repository", str(repository), "--journal", str(log.with_suffix(".journal")), *arguments],
             stdout=subprocess.PIPE,
             stderr=self._log,
             process_group=0,

@@ -1,0 +1,178 @@
+"""Drives a rollout: makes true what it wants, and tells it what happens. The rules are `aruntime.control.rollout`'s.
+
+at each tick   readings of both versions ──► Rollout ──► wanted ──► load, unload, labels, golden questions
+each change    ──► the journal: where it is now, and why, in the audit trail
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from aruntime.control.gates import Observation, Verdict
+from aruntime.control.host import Host
+from aruntime.control.observed import Observed
+from aruntime.control.rollout import Rollout
+from aruntime.control.stages import Record
+from aruntime.control.version import Version
+from aruntime.wire.control import Probed, Split
+
+CANARY = "canary"
+# Of a version that cannot be loaded; the next try may find more memory.
+_TRY_AGAIN_S = 5.0
+
+Spawn = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class Rolling:
+    """One rollout under way. `on_change()` is called when it has moved on; `spawn` does work beside everything else."""
+
+    def __init__(
+        self,
+        record: Record,
+        stable: Version,
+        candidate: Version,
+        host: Host,
+        spawn: Spawn,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.rollout = Rollout(record)
+        self.stable = stable
+        self.candidate = candidate
+        self._host = host
+        self._spawn = spawn
+        self._on_change = on_change
+        self._saved: Record | None = None
+        self._observed = {version.number: Observed() for version in (stable, candidate)}
+        self._deaths = (stable.deaths, candidate.deaths)
+        self._working: set[int] = set()
+        self._tried_s: dict[int, float] = {}
+        self._golden = (0, 0)
+        self._asking = False
+        self._told_ready = False
+        self._save("begun" if record.stage == "preparing" else "resumed after a restart of the server")
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to an end, and everything is as it wants it."""
+        return self.rollout.record.over and not self._working and not self._missing() and not self._superfluous()
+
+    @property
+    def split(self) -> Split | None:
+        """Who goes to the candidate now; nobody while it is not ready."""
+        return self.rollout.wanted.split if self.candidate.ready else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether requests wait while it loads one of the versions."""
+        return self.rollout.wanted.hold
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What the gates said last."""
+        return self.rollout.verdicts
+
+    def steer(self, to: str, actor: str) -> None:
+        """An operator pauses, resumes, promotes or rolls back. NotPossible."""
+        reason = f"{to} by {actor}"
+        match to:
+            case "pause":
+                self.rollout.pause(reason)
+            case "resume":
+                self.rollout.resume()
+            case "promote":
+                self.rollout.promote(reason)
+            case _:
+                self.rollout.roll_back(reason)
+        self._settle(actor)
+
+    def tick(self, now_s: float) -> None:
+        """Look, and go on."""
+        self._tell_deaths()
+        if self.candidate.life.state in ("failed", "quarantined") and self.candidate.number in self._tried_s:
+            self.rollout.fail(f"{self.candidate.life.state}: {self.candidate.life.reason}")
+        elif self.candidate.ready and not self._told_ready:
+            self._told_ready = True
+            self.rollout.ready(golden=self.candidate.has_golden)
+        stable, candidate = self._read(self.stable), self._read(self.candidate)
+        if not self._missing():
+            asked, passed = self._golden
+            self.rollout.tick(now_s, replace(candidate, golden_asked=asked, golden_passed=passed), stable)
+        self._settle("rollout")
+        self._make_true(now_s)
+
+    def _settle(self, actor: str) -> None:
+        """Keep what has changed, and let everybody know."""
+        if self.rollout.record != self._saved:
+            self._save(self.rollout.record.reason, actor)
+            self._on_change()
+
+    def _make_true(self, now_s: float) -> None:
+        """Have what is superfluous leave; then what is missing come; then the golden questions asked."""
+        for version in self._superfluous():
+            if version.number not in self._working:
+                self._begin(version, version.unload(self._host.settings.drain_timeout_s, "the rollout is done with it"))
+        for version in [] if self._superfluous() else self._missing():
+            if version.number not in self._working and now_s - self._tried_s.get(version.number, 0) > _TRY_AGAIN_S:
+                self._tried_s[version.number] = now_s
+                self._begin(version, version.load())
+        if self.rollout.wanted.ask_golden and not self._asking and self.candidate.replicas:
+            self._asking = True
+            self.candidate.replicas[0].probe(self._answered)
+
+    def _begin(self, version: Version, work: Coroutine[Any, Any, Any]) -> None:
+        self._working.add(version.number)
+
+        async def done() -> None:
+            try:
+                await work
+            finally:
+                self._working.discard(version.number)
+                self._on_change()
+
+        self._spawn(done())
+
+    def _missing(self) -> list[Version]:
+        wanted = self.rollout.wanted.loaded
+        return [version for version in (self.stable, self.candidate) if version.number in wanted and not version.ready]
+
+    def _superfluous(self) -> list[Version]:
+        wanted = self.rollout.wanted.loaded
+        both = (self.stable, self.candidate)
+        return [version for version in both if version.number not in wanted and version.resident]
+
+    def _answered(self, probed: Probed) -> None:
+        """A probe that came to no result counts for nothing."""
+        self._asking = False
+        if probed.passed or probed.wrong:
+            asked, passed = self._golden
+            count = max(1, probed.questions)
+            self._golden = (asked + count, passed + count - probed.wrong)
+
+    def _tell_deaths(self) -> None:
+        before, self._deaths = self._deaths, (self.stable.deaths, self.candidate.deaths)
+        if self._deaths[0] > before[0]:
+            self.rollout.stable_died()
+        for _ in range(self._deaths[1] - before[1]):
+            self.rollout.candidate_died()
+
+    def _read(self, version: Version) -> Observation:
+        return self._observed[version.number].read(version.tables())
+
+    def _save(self, reason: str, actor: str = "rollout") -> None:
+        before, record = self._saved, self.rollout.record
+        self._saved = record
+        subject = f"{self.candidate.model}@{self.candidate.number}"
+        with self._host.journal.transaction():
+            self._host.journal.save_rollout(self.candidate.model, record.model_dump_json())
+            if before is None or (before.stage, before.step, before.paused) != (
+                record.stage,
+                record.step,
+                record.paused,
+            ):
+                self._host.journal.record(actor, "rollout", subject, stage_of(record), reason)
+
+
+def stage_of(record: Record) -> str:
+    """Where it is, in words: "canary 25 %"."""
+    share = f" {100 * record.policy.steps[record.step]:g} %" if record.stage == "canary" else ""
+    return f"{record.stage.replace('_', ' ')}{share}{', paused' if record.paused else ''}"
