@@ -204,7 +204,7 @@ async def test_a_compressed_request_is_read_as_it_was(
 
 async def test_a_bomb_is_413_and_a_damaged_stream_400(house: House) -> None:
     house.app = build_app(house.view, limits=HttpLimits(body_bytes_max=1 << 16))
-    whole = gzip.compress(b"{}" * 100)
+    whole = gzip.compress(b'{"text_input": "hi"}')
     wrong = [
         (gzip.compress(bytes(64 << 20)), "gzip", 413),
         (b"no gzip at all", "gzip", 400),
@@ -236,6 +236,15 @@ async def test_a_long_answer_is_compressed_for_who_asks(
         assert len(json.loads(body)["outputs"][0]["data"]) == rows
         assert int(reply.headers["content-length"]) == len(reply.body)
         assert reply.headers["vary"] == "accept-encoding"
+
+
+async def test_an_answer_is_not_compressed_when_too_many_wait_for_that(house: House) -> None:
+    house.app = build_app(house.view, limits=HttpLimits(inline_characters_max=600, encode_waiting_max=0))
+    client = infer(house, {"accept-encoding": "gzip"}, id="i" * 200)
+    house.say((await house.submitted())[:2], "\x01" * 150, FinishReason.STOP)
+    reply = await client.done()
+    assert (reply.status, "content-encoding" in reply.headers) == (200, False)
+    assert reply.json["outputs"][0]["data"] == ["hi" + "\x01" * 150]
 
 
 def test_the_coding_is_the_first_of_ours_that_is_not_ruled_out() -> None:
