@@ -32,7 +32,7 @@ def pack(datatype: str, shape: Sequence[int], data: object) -> bytes:
     if datatype == "BYTES":
         _check_types(flat, (str,), "texts")
         return join_bytes([text.encode() for text in flat])
-    if datatype not in _DTYPES:
+    if not has_json_form(datatype):
         raise ValueError(f"{datatype} is sent as binary data only")
     return _array(flat, _DTYPES[datatype]).tobytes()
 
@@ -44,10 +44,15 @@ def unpack(tensor: Tensor) -> NDArray[Any] | list[str]:
             return [element.decode() for element in split_bytes(tensor.data)]
         except UnicodeDecodeError:
             raise ValueError("its elements are not UTF-8: ask for binary_data") from None
-    if tensor.datatype not in _DTYPES:
+    if not has_json_form(tensor.datatype):
         raise ValueError(f"{tensor.datatype} is answered as binary data only: ask for binary_data")
     # A copy, because a view of the buffer may begin at any byte.
     return np.frombuffer(bytes(tensor.data), _DTYPES[tensor.datatype])
+
+
+def has_json_form(datatype: str) -> bool:
+    """Whether tensors of `datatype` can be sent as JSON."""
+    return datatype == "BYTES" or datatype in _DTYPES
 
 
 def _flatten(data: list[Any], shape: Sequence[int]) -> list[Any]:

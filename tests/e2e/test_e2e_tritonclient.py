@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 from e2e_server import Server, completion, h2c
-from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, aio
 from tritonclient.utils import InferenceServerException
 
 SAMPLING = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
@@ -193,6 +193,17 @@ def test_there_is_no_tracing_and_no_shared_memory(operator: InferenceServerClien
     with pytest.raises(InferenceServerException, match="shared memory") as refused:
         operator.register_system_shared_memory("region", "/region", 64)
     assert refused.value.status() == "400"
+
+
+async def test_its_asyncio_client_gets_the_same(server: Server, client: InferenceServerClient) -> None:
+    async with aio.InferenceServerClient(server.admin_url.removeprefix("http://")) as other:
+        assert await other.is_model_ready("tiny")
+        assert (await other.get_model_repository_index())[0]["state"] == "READY"
+        result = await other.infer("tiny", [texts("hello")], parameters=SAMPLING, response_compression_algorithm="gzip")
+        with pytest.raises(InferenceServerException) as refused:
+            await other.infer("nothing", [texts("hello")])
+    assert said(result) == said(client.infer("tiny", [texts("hello")], parameters=SAMPLING))
+    assert refused.value.status() == "404"
 
 
 def test_generate_and_generate_stream_over_http2(server: Server) -> None:
