@@ -1,6 +1,7 @@
 """The unmodified tritonclient on a real server: every call that this server takes, and how the others are refused."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -179,6 +180,26 @@ def test_operators_see_the_repository_and_set_the_log(operator: InferenceServerC
     assert operator.update_log_settings({"log_verbose_level": 0})["log_verbose_level"] == 0
     with pytest.raises(InferenceServerException, match="log_file"):
         operator.update_log_settings({"log_file": "anywhere"})
+
+
+def test_operators_unload_and_load(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "server.log") as server:
+        operator = InferenceServerClient(server.admin_url.removeprefix("http://"), network_timeout=60)
+        operator.unload_model("tiny")
+        assert not operator.is_model_ready("tiny")
+        (entry,) = operator.get_model_repository_index()
+        assert (entry["state"], entry["reason"] != "") == ("UNAVAILABLE", True)
+        with pytest.raises(InferenceServerException) as refused:
+            operator.infer("tiny", [texts("hello")])
+        assert refused.value.status() == "503"
+        operator.load_model("tiny")
+        assert operator.is_model_ready("tiny")
+        assert said(operator.infer("tiny", [texts("hello")], parameters=SAMPLING))
+        with pytest.raises(InferenceServerException, match="config"):
+            operator.load_model("tiny", config="{}")
+        with pytest.raises(InferenceServerException) as unknown:
+            operator.load_model("nothing")
+        assert unknown.value.status() == "404"
 
 
 def test_there_is_no_tracing_and_no_shared_memory(operator: InferenceServerClient) -> None:

@@ -10,18 +10,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from http_house import Client, House
+from http_house import COMMANDS, Client, House, demo
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.route import Route
 from aruntime.admission.ticket import Output
 from aruntime.base.errors import ModelError
+from aruntime.control.commands import Commands
 from aruntime.http.app import build_app
 from aruntime.http.compression import accepted
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.columns import RESULT_CODES, Column
+from aruntime.queue.post import read_enclosure
 from aruntime.queue.records import FinishReason, Priority
-from aruntime.wire.control import TensorSpec
+from aruntime.wire.control import Outcome, TensorSpec
 from aruntime.wire.tensors import Tensor, decode, encode, join_bytes
 
 INFER = "/v2/models/demo/infer"
@@ -42,7 +44,7 @@ def generate(house: House, headers: dict[str, str] | None = None, /, *, stream: 
 
 
 async def get(house: House, path: str, *, admin: bool = False, method: str = "GET", body: bytes = b"") -> Client:
-    app = build_app(house.view, admin=admin)
+    app = build_app(house.view, commands=COMMANDS if admin else None)
     return await Client(app, path, body, [("host", "localhost")], method).done()
 
 
@@ -303,10 +305,48 @@ async def test_the_index_lists_what_is_ready_and_why_the_rest_is_not(house: Hous
     index = "/v2/repository/index"
     assert (await get(house, index, method="POST", admin=True)).json == [ready]
     house.view.withdraw(0)
-    (entry,) = (await get(house, index, method="POST", admin=True)).json
-    assert (entry["state"], bool(entry["reason"])) == ("UNAVAILABLE", True)
+    state = demo()
+    (version,) = state.versions
+    for life, reason, told in (
+        ("probing", "", ("LOADING", "probing")),
+        ("draining", "", ("UNLOADING", "draining")),
+        ("failed", "no room", ("UNAVAILABLE", "no room")),
+    ):
+        changed = version.model_copy(update={"state": life, "reason": reason})
+        house.view.model_is(state.model_copy(update={"versions": [changed]}))
+        (entry,) = (await get(house, index, method="POST", admin=True)).json
+        assert (entry["state"], entry["reason"]) == told
     assert (await get(house, index, method="POST", admin=True, body=b'{"ready": true}')).json == []
     assert (await get(house, index, method="POST", admin=True, body=b'{"raedy": true}')).status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "told"),
+    [
+        ("load", {}, {"kind": "load", "model": "demo", "version": None}),
+        ("unload", {"unload_dependents": False}, {"kind": "unload", "model": "demo", "version": None}),
+    ],
+)
+async def test_operators_load_and_unload(house: House, path: str, parameters: object, told: dict[str, object]) -> None:
+    said: list[Any] = []
+    commands = Commands(lambda message, fds: said.append((message, read_enclosure(fds[0]))))
+    app = build_app(house.view, commands=commands)
+    body = json.dumps({"parameters": parameters}).encode()
+    client = Client(app, f"/v2/repository/models/demo/{path}", body, [("host", "localhost")], "POST")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    ((message, action),) = said
+    assert json.loads(action) == told
+    commands.ended(Outcome(number=message.number, code="model_not_ready", message="no room"), -1)
+    reply = await client.done()
+    assert (reply.status, reply.json) == (503, {"error": "no room"})
+
+
+async def test_a_load_changes_nothing_of_a_model(house: House) -> None:
+    for parameters in ({"config": "{}"}, {"file:1/model.onnx": "AAAA"}):
+        body = json.dumps({"parameters": parameters}).encode()
+        reply = await get(house, "/v2/repository/models/demo/load", method="POST", admin=True, body=body)
+        assert (reply.status, next(iter(parameters)) in reply.json["error"]) == (400, True)
 
 
 IMAGE = TensorSpec(name="image", datatype="FP32", shape=[-1, 2])
