@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aruntime.wire.tensors import Tensor, elements, join_bytes, split_bytes
+from aruntime.wire.tensors import BYTES_ELEMENTS_MAX, Tensor, elements, join_bytes, split_bytes
 
 _DTYPES = {
     "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
@@ -30,6 +30,8 @@ def pack(datatype: str, shape: Sequence[int], data: object) -> bytes:
     if len(flat) != elements(shape):
         raise ValueError(f"the shape has {elements(shape)} elements, the data {len(flat)}")
     if datatype == "BYTES":
+        if len(flat) > BYTES_ELEMENTS_MAX:
+            raise ValueError(f"more than {BYTES_ELEMENTS_MAX} elements")
         _check_types(flat, (str,), "texts")
         return join_bytes([text.encode() for text in flat])
     if not has_json_form(datatype):

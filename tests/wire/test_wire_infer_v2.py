@@ -143,9 +143,11 @@ def test_binary_inputs_are_views_of_the_body() -> None:
     assert isinstance(tensor.data, memoryview)
 
 
-def test_a_million_empty_texts_are_refused_after_as_many_as_may_be() -> None:
+def test_more_texts_than_may_be_in_one_tensor_are_refused_in_both_forms() -> None:
     size = 4 * (BYTES_ELEMENTS_MAX + 1)
     shape = [BYTES_ELEMENTS_MAX + 1]
+    with pytest.raises(InvalidRequest, match=f"more than {BYTES_ELEMENTS_MAX} elements"):
+        parse_infer(infer_body({"name": "a", "datatype": "BYTES", "shape": shape, "data": [""] * shape[0]}), None)
     head = infer_body({"name": "a", "datatype": "BYTES", "shape": shape, "parameters": {"binary_data_size": size}})
     with pytest.raises(InvalidRequest, match=f"more than {BYTES_ELEMENTS_MAX} elements"):
         parse_infer(head + bytes(size), len(head))
