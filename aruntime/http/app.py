@@ -80,6 +80,8 @@ _ADMIN = [
     *_PUBLIC,
     Route("/metrics", status.metrics, methods=["GET"]),
     Route("/v2/repository/index", infer_admin.repository_index, methods=["POST"]),
+    Route("/v2/repository/models/{model}/load", infer_admin.load_model, methods=["POST"]),
+    Route("/v2/repository/models/{model}/unload", infer_admin.unload_model, methods=["POST"]),
     Route("/v2/logging", infer_admin.show_logging, methods=["GET"]),
     Route("/v2/logging", infer_admin.set_logging, methods=["POST"]),
     *(Route(path, infer_admin.show_tracing, methods=["GET"]) for path in _TRACING),

@@ -40,7 +40,8 @@ async def infer(request: Request) -> Response:
     terms = read_terms(request, context.limits)
     json_bytes = _json_bytes(request)
     body = await read_plain(request, context, await read_body(request, context.limits))
-    asked = parse_infer(body, json_bytes)
+    # What costs time is JSON; binary data is only looked at.
+    asked = await context.encoder.run(json_bytes or len(body), lambda: parse_infer(body, json_bytes))
     terms = with_parameters(terms, asked.parameters, context.limits)
 
     async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:

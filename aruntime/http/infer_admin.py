@@ -12,16 +12,52 @@ from starlette.responses import Response
 
 from aruntime.base import log
 from aruntime.base.errors import InvalidRequest, NotFound
+from aruntime.control.lives import READY
 from aruntime.http.context import Context
+from aruntime.http.infer import model_ref
 from aruntime.http.infer_models import reply_json
 from aruntime.http.requests import read_body
+from aruntime.wire.actions import LoadVersion, UnloadVersion
 from aruntime.wire.body import Body, Strict, parse
+from aruntime.wire.control import VersionEntry, VersionState
+
+# The words of NVIDIA's server for a version's life; what is not here is UNAVAILABLE.
+_STATES: dict[VersionState, str] = {
+    "admitted": "LOADING",
+    "loading": "LOADING",
+    "warming": "LOADING",
+    "probing": "LOADING",
+    "standby": "READY",
+    "serving": "READY",
+    "draining": "UNLOADING",
+    "unloading": "UNLOADING",
+}
 
 
 class IndexBody(Strict):
     """POST /v2/repository/index."""
 
     ready: bool = False
+
+
+class _LoadParameters(Strict):
+    not_served = {"config": ()}  # noqa: RUF012
+
+
+class LoadBody(Strict):
+    """POST /v2/repository/models/{model}/load."""
+
+    parameters: _LoadParameters | None = None
+
+
+class _UnloadParameters(Strict):
+    unload_dependents: bool = False  # there are no ensembles: no model depends on another
+
+
+class UnloadBody(Strict):
+    """POST /v2/repository/models/{model}/unload."""
+
+    parameters: _UnloadParameters | None = None
 
 
 class LogSettings(Strict):
@@ -54,20 +90,22 @@ class TraceSettings(Strict):
 async def repository_index(request: Request) -> Response:
     """Every model version of the repository, with its state; only the ready ones when the body says so."""
     body = await _read(request, IndexBody)
-    view = Context.of(request).view
-    reasons = {(engine.model, engine.version): engine.reason for engine in view.health().engines}
-    entries = [entry for entry in view.models() if entry.ready or not body.ready]
-    return reply_json(
-        [
-            {
-                "name": entry.name,
-                "version": str(entry.version),
-                "state": "READY" if entry.ready else "UNAVAILABLE",
-                "reason": "" if entry.ready else reasons.get((entry.name, entry.version), ""),
-            }
-            for entry in entries
-        ]
-    )
+    entries = [(model.model, entry) for model in Context.of(request).view.states() for entry in model.versions]
+    return reply_json([_indexed(*one) for one in entries if not body.ready or one[1].state in READY])
+
+
+async def load_model(request: Request) -> Response:
+    """Load the stable version; answered when it is ready, or with why it is not. Nothing of a load can be changed."""
+    await _read(request, LoadBody)
+    await Context.of(request).act(LoadVersion(model=model_ref(request).name), request)
+    return reply_json({})
+
+
+async def unload_model(request: Request) -> Response:
+    """Drain and unload every version; answered when they are gone from memory."""
+    await _read(request, UnloadBody)
+    await Context.of(request).act(UnloadVersion(model=model_ref(request).name), request)
+    return reply_json({})
 
 
 async def show_logging(request: Request) -> Response:
@@ -112,6 +150,16 @@ async def register_shared_memory(request: Request) -> Response:
 async def unregister_shared_memory(request: Request) -> Response:
     """200: nothing is registered."""
     return reply_json({})
+
+
+def _indexed(model: str, entry: VersionEntry) -> dict[str, str]:
+    reason = "" if entry.state in READY else entry.reason or entry.state
+    return {
+        "name": model,
+        "version": str(entry.version),
+        "state": _STATES.get(entry.state, "UNAVAILABLE"),
+        "reason": reason,
+    }
 
 
 async def _read(request: Request, model: type[Body]) -> Body:

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 import aruntime
 from aruntime.admission.route import Route
-from aruntime.base.errors import ModelNotFound
 from aruntime.base.names import ModelRef
-from aruntime.control.view import ModelEntry, ServedVersion
+from aruntime.control.lives import READY
+from aruntime.control.view import ServedVersion
 from aruntime.http.context import Context
 from aruntime.http.infer import model_ref
 from aruntime.queue.columns import E2E, ENGINE_ROW, RESULT_CODES, Column
@@ -53,10 +53,9 @@ async def ready(request: Request) -> Response:
 
 async def model_metadata(request: Request) -> Response:
     """A model's inputs and outputs. 403 not this tenant's; 404 no such model; 503 not ready. So with all of a model."""
-    served = _served(request)
-    ref = model_ref(request)
-    known = sorted(entry.version for entry in _entries(request, ModelRef(ref.name)))
-    versions = known if ref.version is None else [ref.version]
+    served, ref = _served(request), model_ref(request)
+    entries = Context.of(request).view.versions(ref.name, request.scope["state"]["tenant"])
+    versions = [entry.version for entry in entries if entry.state in READY and ref.version in (None, entry.version)]
     return reply_json(metadata(served.name, versions, served.engine, *_tensors(served)))
 
 
@@ -75,15 +74,15 @@ async def model_config(request: Request) -> Response:
 async def model_statistics(request: Request) -> Response:
     """What was counted of the ready versions of one model, or of all that this tenant may call."""
     ref = model_ref(request) if "model" in request.path_params else None
-    entries = _entries(request, ref)
-    if ref is not None and not entries:
-        _served(request)  # says why there is none
-        raise ModelNotFound(f"no model {ref.name!r}")
+    if ref is not None:
+        _served(request)  # or it says why there is none
+    view = Context.of(request).view
+    names = {entry.name for entry in view.models(request.scope["state"]["tenant"])}
     routes: dict[tuple[str, str], list[Route]] = {}
-    for labels, route in Context.of(request).view.routes():
-        routes.setdefault((labels["model"], labels["version"]), []).append(route)
-    ready = {(entry.name, str(entry.version)) for entry in entries}
-    return reply_json({"model_stats": [_counted(*key, of) for key, of in routes.items() if key in ready]})
+    for labels, route in view.routes():
+        if labels["model"] in names and _means(ref, labels):
+            routes.setdefault((labels["model"], labels["version"]), []).append(route)
+    return reply_json({"model_stats": [_counted(*key, of) for key, of in routes.items()]})
 
 
 def reply_json(value: object, status: int = 200) -> Response:
@@ -95,12 +94,11 @@ def _served(request: Request) -> ServedVersion:
     return Context.of(request).view.resolve(model_ref(request), request.scope["state"]["tenant"])
 
 
-def _entries(request: Request, ref: ModelRef | None) -> list[ModelEntry]:
-    """The model versions that `ref` may mean, or all, of those that this tenant may call."""
-    entries = Context.of(request).view.models(request.scope["state"]["tenant"])
-    if ref is None:
-        return entries
-    return [entry for entry in entries if entry.name == ref.name and ref.version in (None, entry.version)]
+def _means(ref: ModelRef | None, labels: dict[str, str]) -> bool:
+    """Whether `ref`, or none for all, means the version with these labels."""
+    return ref is None or (
+        ref.name == labels["model"] and (ref.version is None or str(ref.version) == labels["version"])
+    )
 
 
 def _tensors(served: ServedVersion) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:

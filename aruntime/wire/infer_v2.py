@@ -31,6 +31,12 @@ def _datatype(value: str) -> str:
     return value
 
 
+def _scalar(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        raise ValueError("want a text, a number or a boolean")
+    return value
+
+
 def _shape(value: list[int]) -> list[int]:
     if math.prod(max(1, size) for size in value) > ELEMENTS_MAX:
         raise ValueError(f"more than {ELEMENTS_MAX} elements")
@@ -91,7 +97,7 @@ class _Output(Strict):
 
 class _InferBody(Strict):
     id: RequestId = ""
-    parameters: Annotated[dict[_Name, Scalar], Field(max_length=PARAMETERS_MAX)] = {}  # noqa: RUF012
+    parameters: Annotated[dict[_Name, Annotated[Any, AfterValidator(_scalar)]], Field(max_length=PARAMETERS_MAX)] = {}  # noqa: RUF012
     inputs: Annotated[list[_Input], Field(min_length=1, max_length=TENSORS_MAX, fail_fast=True)]
     outputs: Annotated[list[_Output], Field(max_length=TENSORS_MAX, fail_fast=True)] = []  # noqa: RUF012
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aruntime.wire.tensors import Tensor, elements, join_bytes, split_bytes
+from aruntime.wire.tensors import BYTES_ELEMENTS_MAX, Tensor, elements, join_bytes, split_bytes
 
 _DTYPES = {
     "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
@@ -30,9 +30,11 @@ def pack(datatype: str, shape: Sequence[int], data: object) -> bytes:
     if len(flat) != elements(shape):
         raise ValueError(f"the shape has {elements(shape)} elements, the data {len(flat)}")
     if datatype == "BYTES":
+        if len(flat) > BYTES_ELEMENTS_MAX:
+            raise ValueError(f"more than {BYTES_ELEMENTS_MAX} elements")
         _check_types(flat, (str,), "texts")
         return join_bytes([text.encode() for text in flat])
-    if datatype not in _DTYPES:
+    if not has_json_form(datatype):
         raise ValueError(f"{datatype} is sent as binary data only")
     return _array(flat, _DTYPES[datatype]).tobytes()
 
@@ -44,10 +46,15 @@ def unpack(tensor: Tensor) -> NDArray[Any] | list[str]:
             return [element.decode() for element in split_bytes(tensor.data)]
         except UnicodeDecodeError:
             raise ValueError("its elements are not UTF-8: ask for binary_data") from None
-    if tensor.datatype not in _DTYPES:
+    if not has_json_form(tensor.datatype):
         raise ValueError(f"{tensor.datatype} is answered as binary data only: ask for binary_data")
     # A copy, because a view of the buffer may begin at any byte.
     return np.frombuffer(bytes(tensor.data), _DTYPES[tensor.datatype])
+
+
+def has_json_form(datatype: str) -> bool:
+    """Whether tensors of `datatype` can be sent as JSON."""
+    return datatype == "BYTES" or datatype in _DTYPES
 
 
 def _flatten(data: list[Any], shape: Sequence[int]) -> list[Any]:

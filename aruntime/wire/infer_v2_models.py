@@ -9,6 +9,7 @@ from typing import Any
 from aruntime.wire.body import refusal
 from aruntime.wire.control import TensorSpec
 from aruntime.wire.infer_v2 import InferRequest
+from aruntime.wire.infer_v2_json import has_json_form
 from aruntime.wire.infer_v2_text import OPTIONAL
 from aruntime.wire.tensors import Tensor
 
@@ -74,11 +75,13 @@ def _check_input(param: str, tensor: Tensor, spec: TensorSpec) -> None:
 
 
 def check_outputs(request: InferRequest, specs: Sequence[TensorSpec]) -> None:
-    """InvalidRequest when a wanted output is none of the model's."""
-    known = [spec.name for spec in specs]
-    for i, name in enumerate(request.outputs):
+    """InvalidRequest when a wanted output is none of the model's, or is wanted as JSON and has no such form."""
+    known = {spec.name: spec for spec in specs}
+    for i, name in enumerate(request.outputs or known):
         if name not in known:
             raise refusal(f"outputs.{i}.name", f"no such output: want {', '.join(known)}")
+        if not has_json_form(known[name].datatype) and not request.is_binary(name):
+            raise refusal("outputs", f"{name} is {known[name].datatype}: ask for it as binary data")
 
 
 def select_outputs(request: InferRequest, outputs: Sequence[Tensor]) -> list[Tensor]:

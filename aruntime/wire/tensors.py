@@ -22,6 +22,7 @@ _NAMES = list(DATATYPES)
 TENSORS_MAX = 64
 DIMENSIONS_MAX = 16
 NAME_BYTES_MAX = 256
+BYTES_ELEMENTS_MAX = 1 << 16  # each is found by walking over all before it
 
 _COUNT = struct.Struct("<I")
 _NAME = struct.Struct("<H")
@@ -51,14 +52,17 @@ def check_data(tensor: Tensor) -> None:
         if len(tensor.data) != want * size:
             raise ValueError(f"{want} elements of {tensor.datatype} are {want * size} bytes, got {len(tensor.data)}")
         return
-    if (count := len(split_bytes(tensor.data))) != want:
+    if (count := len(split_bytes(tensor.data, want))) != want:
         raise ValueError(f"the shape has {want} elements, the data {count}")
 
 
-def split_bytes(data: bytes | memoryview) -> list[bytes]:
-    """The elements of a BYTES tensor. ValueError when a length leads out of the data."""
-    found, at = [], 0
+def split_bytes(data: bytes | memoryview, elements_max: int = BYTES_ELEMENTS_MAX) -> list[bytes]:
+    """The elements of a BYTES tensor. ValueError when a length leads out of the data, or there are too many."""
+    found: list[bytes] = []
+    at, elements_max = 0, min(elements_max, BYTES_ELEMENTS_MAX)
     while at < len(data):
+        if len(found) >= elements_max:
+            raise ValueError(f"more than {elements_max} elements")
         if at + 4 > len(data):
             raise ValueError("a length is cut short")
         (size,) = _COUNT.unpack_from(data, at)

@@ -1,13 +1,14 @@
 """The unmodified tritonclient on a real server: every call that this server takes, and how the others are refused."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from e2e_server import Server, completion, h2c
-from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, aio
 from tritonclient.utils import InferenceServerException
 
 SAMPLING = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
@@ -181,6 +182,26 @@ def test_operators_see_the_repository_and_set_the_log(operator: InferenceServerC
         operator.update_log_settings({"log_file": "anywhere"})
 
 
+def test_operators_unload_and_load(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "server.log") as server:
+        operator = InferenceServerClient(server.admin_url.removeprefix("http://"), network_timeout=60)
+        operator.unload_model("tiny")
+        assert not operator.is_model_ready("tiny")
+        (entry,) = operator.get_model_repository_index()
+        assert (entry["state"], entry["reason"] != "") == ("UNAVAILABLE", True)
+        with pytest.raises(InferenceServerException) as refused:
+            operator.infer("tiny", [texts("hello")])
+        assert refused.value.status() == "503"
+        operator.load_model("tiny")
+        assert operator.is_model_ready("tiny")
+        assert said(operator.infer("tiny", [texts("hello")], parameters=SAMPLING))
+        with pytest.raises(InferenceServerException, match="config"):
+            operator.load_model("tiny", config="{}")
+        with pytest.raises(InferenceServerException) as unknown:
+            operator.load_model("nothing")
+        assert unknown.value.status() == "404"
+
+
 def test_there_is_no_tracing_and_no_shared_memory(operator: InferenceServerClient) -> None:
     assert operator.get_trace_settings() == {"trace_level": ["OFF"]}
     assert operator.get_trace_settings("tiny") == {"trace_level": ["OFF"]}
@@ -193,6 +214,17 @@ def test_there_is_no_tracing_and_no_shared_memory(operator: InferenceServerClien
     with pytest.raises(InferenceServerException, match="shared memory") as refused:
         operator.register_system_shared_memory("region", "/region", 64)
     assert refused.value.status() == "400"
+
+
+async def test_its_asyncio_client_gets_the_same(server: Server, client: InferenceServerClient) -> None:
+    async with aio.InferenceServerClient(server.admin_url.removeprefix("http://")) as other:
+        assert await other.is_model_ready("tiny")
+        assert (await other.get_model_repository_index())[0]["state"] == "READY"
+        result = await other.infer("tiny", [texts("hello")], parameters=SAMPLING, response_compression_algorithm="gzip")
+        with pytest.raises(InferenceServerException) as refused:
+            await other.infer("nothing", [texts("hello")])
+    assert said(result) == said(client.infer("tiny", [texts("hello")], parameters=SAMPLING))
+    assert refused.value.status() == "404"
 
 
 def test_generate_and_generate_stream_over_http2(server: Server) -> None:
