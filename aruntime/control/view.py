@@ -9,14 +9,14 @@ Plain values and dictionaries of this process: reading it costs no wait, no lock
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aruntime.admission.door import Door
 from aruntime.admission.registry import Registry
 from aruntime.admission.route import Route
 from aruntime.admission.tenants import NOBODY, Tenant
-from aruntime.base.errors import ModelError, ModelNotFound, ModelNotReady, PermissionDenied, ServingError
+from aruntime.base.errors import Draining, ModelError, ModelNotFound, ModelNotReady, PermissionDenied, ServingError
 from aruntime.base.names import ModelRef
 from aruntime.control import health
 from aruntime.control.health import STABLE, EngineHealth, Health, missing
@@ -99,14 +99,30 @@ class View:
         """Every tenant that is known."""
         return self.door.tenants
 
-    @contextlib.asynccontextmanager
-    async def arrive(self, ref: ModelRef, caller: Caller) -> AsyncIterator[ServedVersion]:
+    def must_wait(self, ref: ModelRef, caller: Caller) -> bool:
+        """Whether what `ref` means to the caller has to be loaded first. ModelNotFound; PermissionDenied."""
+        return self._try_resolve(ref, caller) is None and self._models[ref.name].on_demand and not self.draining
+
+    async def wait(self, ref: ModelRef, caller: Caller) -> None:
+        """Have `ref` loaded and wait for it, up to the caller's deadline. ModelNotReady: in vain; Overloaded; …"""
+        self.want(ref.name, self._version_of(ref, caller))
+        await self._holding.until(
+            ref.name,
+            caller.tenant,
+            caller.deadline_s,
+            lambda: self._look_again(ref, caller),
+            shared=len(self.tenants) > 2,
+        )
+
+    @contextlib.contextmanager
+    def arrive(self, ref: ModelRef, caller: Caller) -> Iterator[ServedVersion]:
         """The replica that a request for `ref` goes to, which is not unloaded before the request is at the door.
 
-        A request for a version that is not loaded, but may be, waits for it. ModelNotFound; PermissionDenied;
-        ModelNotReady, Overloaded, DeadlineExceeded: it waited in vain.
+        ModelNotFound; PermissionDenied; ModelNotReady when none can serve now.
         """
-        served = self._try_resolve(ref, caller) or await self._hold(ref, caller)
+        served = self._try_resolve(ref, caller)
+        if served is None:
+            raise _not_ready(ref)  # why stays on this side: reasons name files and processes
         replica = served.route.replica
         self._arriving[replica] = self._arriving.get(replica, 0) + 1
         try:
@@ -204,12 +220,14 @@ class View:
         return served is None or (not self._arriving.get(replica) and served.route.in_flight_here == 0)
 
     def withdraw(self, replica: int) -> None:
-        """A replica is gone: its requests end with ModelError."""
-        retired = replica in self._retired
+        """A replica is gone: its requests end with ModelError; Draining: it was retired, and they took too long."""
+        error: ServingError = ModelError("the engine stopped while it computed this request")
+        if replica in self._retired:
+            error = Draining("the model was unloaded before the answer was complete", retry_after_s=_RETRY_AFTER_S)
         self._retired.discard(replica)
+        self._arriving.pop(replica, None)
         if self._served.pop(replica, None) is not None:
-            words = "the model was unloaded" if retired else "the engine stopped"
-            self.door.detach(replica, ModelError(f"{words} while it computed this request"))
+            self.door.detach(replica, error)
 
     def lose_supervisor(self) -> None:
         """Nobody keeps the engines any more: they have ended with their supervisor."""
@@ -260,19 +278,6 @@ class View:
         if len(ready) < 2:
             return ready[0] if ready else None
         return min(self._random.sample(ready, 2), key=lambda served: served.route.table.sum(Column.IN_FLIGHT))
-
-    async def _hold(self, ref: ModelRef, caller: Caller) -> ServedVersion:
-        """Wait until `ref` is served, failed, or the caller's time is up."""
-        if not self._models[ref.name].on_demand or self.draining:
-            raise _not_ready(ref)  # why stays on this side: reasons name files and processes
-        self.want(ref.name, self._version_of(ref, caller))
-        return await self._holding.until(
-            ref.name,
-            caller.tenant,
-            caller.deadline_s,
-            lambda: self._look_again(ref, caller),
-            shared=len(self.tenants) > 2,
-        )
 
     def _look_again(self, ref: ModelRef, caller: Caller) -> ServedVersion | None:
         """What it waits for, if it is there. ModelNotReady when it waits in vain."""

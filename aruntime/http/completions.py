@@ -23,7 +23,7 @@ from aruntime.http.context import Context
 from aruntime.http.generation import Generation
 from aruntime.http.meter import Count, Meter
 from aruntime.http.mirror import Reply
-from aruntime.http.requests import Terms, read_json, read_terms
+from aruntime.http.requests import Terms, read_json, read_terms, unless_gone
 from aruntime.wire.answers import Answer, AnswerShape
 from aruntime.wire.openai import ChatBody, CompletionBody, Message, SamplingFields, parse_chat, parse_completion
 
@@ -112,7 +112,9 @@ async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, 
 
     It waits for a model that is loaded on demand. ModelNotFound, PermissionDenied, ModelNotReady; what the door says.
     """
-    async with context.view.arrive(ref, terms.caller) as served:
+    if context.view.must_wait(ref, terms.caller):
+        await unless_gone(request, context.view.wait(ref, terms.caller))
+    with context.view.arrive(ref, terms.caller) as served:
         meter = Meter(served.route, request, context.clock)
         context.view.door.glance(served.route, _least(terms))
         answer = await reply(served, meter, terms)

@@ -19,6 +19,7 @@ from aruntime.base.errors import ServingError
 from aruntime.http.choices import Choice
 from aruntime.http.errors import as_refusal
 from aruntime.http.meter import Count
+from aruntime.http.requests import disconnect
 from aruntime.wire.answers import AnswerShape, Usage
 
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -37,7 +38,7 @@ class Admitted(Response, ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.ensure_future(self._answer_to(send))
-        gone = asyncio.ensure_future(_disconnect(receive))
+        gone = asyncio.ensure_future(disconnect(receive))
         code = "client_closed"
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -153,9 +154,3 @@ class Generation(Admitted):
 
 def _body(data: bytes, *, more: bool = True) -> dict[str, object]:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-async def _disconnect(receive: Receive) -> None:
-    """Return when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        continue

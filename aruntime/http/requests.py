@@ -3,10 +3,12 @@
 import asyncio
 import math
 from array import array
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.tenants import Tenant
@@ -96,6 +98,26 @@ async def read_body(request: Request, limits: HttpLimits) -> bytes:
     except TimeoutError:
         raise RequestTimeout(f"the body did not arrive within {limits.body_s_max:g} s") from None
     return bytes(body)
+
+
+async def unless_gone(request: Request, wait: Coroutine[Any, Any, None]) -> None:
+    """`wait`, while the client is there. ClientDisconnect when it leaves; the body must have been read."""
+    waiting, gone = asyncio.ensure_future(wait), asyncio.ensure_future(disconnect(request.receive))
+    try:
+        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientDisconnect
+        waiting.result()
+    finally:
+        waiting.cancel()
+        gone.cancel()
+        await asyncio.gather(waiting, gone, return_exceptions=True)
+
+
+async def disconnect(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 def _too_large(limits: HttpLimits) -> RequestTooLarge:
