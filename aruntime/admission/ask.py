@@ -32,6 +32,9 @@ class Ask:
     Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
     `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
     client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain.
+
+    To a tensor model `payload` is the inputs (`aruntime.wire.tensors`), and a prompt of zeros stands for their rows:
+    so what bounds, orders and charges tokens does so to rows. `max_tokens` is 1; the answer is the output's `result`.
     """
 
     request_id: str
@@ -45,6 +48,7 @@ class Ask:
     tenant: Tenant = NOBODY
     field: str = "prompt"
     tokens_min: int = 1
+    payload: bytes = b""
 
     @property
     def choices(self) -> int:

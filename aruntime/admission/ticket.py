@@ -32,12 +32,13 @@ class Sequences(Protocol):
 
 @dataclass(slots=True)
 class Output:
-    """New tokens of one choice, and how it ended if it has."""
+    """New tokens of one choice, and how it ended if it has; the result of a tensor model comes with the end."""
 
     choice: int
     token_ids: list[int]
     finish: FinishReason = FinishReason.NONE
     cached_tokens: int = 0
+    result: bytes = b""
 
 
 class Ticket:
@@ -71,7 +72,13 @@ class Ticket:
         self._timer = loop.call_at(deadline_s, lambda: self.fail(DeadlineExceeded(message)))
 
     def feed(
-        self, choice: int, token: int, finish: FinishReason, cached_tokens: int, retry_after_s: float = 1.0
+        self,
+        choice: int,
+        token: int,
+        finish: FinishReason,
+        cached_tokens: int,
+        retry_after_s: float = 1.0,
+        result: bytes = b"",
     ) -> None:
         """Take one record of `choice`: a token (or -1), and its end, after which a 503 says `retry_after_s`."""
         if choice not in self._open:
@@ -88,7 +95,7 @@ class Ticket:
         if token >= 0:
             output.token_ids.append(token)
         if finish:
-            output.finish = finish
+            output.finish, output.result = finish, result
             self._ended(choice)
         self._wake()
 
