@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 # A run is begun this many times its expected length before the first deadline, and what a sleep may overrun.
 _MARGIN = 2.0
-_OVERRUN_S = 0.01
+_OVERRUN_S = 0.02
 AT_ONCE_S = -math.inf
 
 

@@ -195,12 +195,12 @@ def test_a_preferred_size_runs_before_the_delay_is_over(tmp_path: Path) -> None:
 
 
 def test_other_sizes_wait_for_others_until_the_delay_is_over(tmp_path: Path) -> None:
-    with tensor_world(order(matmul(tmp_path), preferred=[3], delay_s=0.1)) as world:
+    with tensor_world(order(matmul(tmp_path), preferred=[3], delay_s=0.3)) as world:
         began = time.monotonic()
         world.play(*[lambda slot=slot: world.submit(slot, tensor("x", row(slot))) for slot in range(2)], turns=3)
         assert world.rows_run == []
         world.finish()
-        assert time.monotonic() - began >= 0.1
+        assert time.monotonic() - began >= 0.3
         assert world.rows_run == [2]
 
 
