@@ -31,6 +31,7 @@ HOMES = {
     "starlette": {"http", "asgi"},
     "hypercorn": {"cli"},
     "triton": {"aruntime_kernels"},
+    "onnxruntime": {"engine"},
     "torch": {"aruntime_kernels", "model", "engine"},
     "tokenizers": {"model"},
     "safetensors": {"model"},

@@ -33,7 +33,9 @@ class Ask:
     `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
     client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain. One that is
     `mirrored` is a copy for a rollout: it is charged to nobody.
-    `payload` holds the input tensors of a tensor model (aruntime.wire.tensors).
+
+    To a tensor model `payload` is the inputs (`aruntime.wire.tensors`), and a prompt of zeros stands for their rows:
+    so what bounds, orders and charges tokens does so to rows. `max_tokens` is 1; the answer is the output's `result`.
     """
 
     request_id: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aruntime.admission.ask import Ask
 from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import InvalidRequest
-from aruntime.queue.records import submit_cells
+from aruntime.queue.records import CELL_BYTES, submit_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class RouteLimits:
     """What the replica can take: sequences at once, sequences waiting, tokens of context, ids of vocabulary.
 
     `ttft_s` is the objective that the queue is kept short for, `waiting_tokens_max` bounds the prompts in it. Its cache
-    has `blocks` of `block_tokens`.
+    has `blocks` of `block_tokens`. `timeout_s` is the deadline of requests to a tensor model that bring none.
     """
 
     sequences_max: int
@@ -24,6 +24,7 @@ class RouteLimits:
     waiting_tokens_max: int = 1 << 20
     blocks: int = 1 << 20
     block_tokens: int = 16
+    timeout_s: float | None = None
 
     @property
     def in_flight_max(self) -> int:
@@ -41,6 +42,8 @@ class RouteLimits:
 
 def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
     """InvalidRequest when a prompt of `ask` is larger than the replica, or all of it than a ring of `cells_max`."""
+    if ask.payload:
+        return _check_tensors(ask, limits, cells_max)
     cells = ask.n * sum(submit_cells(len(prompt)) for prompt in ask.prompts)
     if cells > cells_max:
         tokens = ask.n * ask.prompt_tokens
@@ -49,4 +52,15 @@ def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
     if tokens > limits.tokens_max(ask.tenant):
         raise InvalidRequest(
             f"{tokens} tokens in one sequence; there is room for {limits.tokens_max(ask.tenant)}", param="max_tokens"
+        )
+
+
+def _check_tensors(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
+    rows, rows_max = ask.prompt_tokens, limits.tokens_max(ask.tenant) - ask.max_tokens
+    if rows > rows_max:
+        raise InvalidRequest(f"{rows} rows in one request; there is room for {rows_max}", param=ask.field)
+    if submit_cells(rows, len(ask.payload)) > cells_max:
+        bytes_max = CELL_BYTES * (cells_max - submit_cells(rows))
+        raise InvalidRequest(
+            f"{len(ask.payload)} bytes of inputs in one request; there is room for {bytes_max}", param=ask.field
         )

@@ -31,6 +31,7 @@ class _Sequence:
     verdict: Verdict
     admitted_s: float
     begun: bool = False  # its first token has come
+    result: bytes = b""  # of a tensor model
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -88,10 +89,16 @@ class Route:
         """Sequences in flight from this front end."""
         return len(self._holder) - len(self._free)
 
-    def set_bounds(self, waiting_max: int, waiting_tokens_max: int, ttft_s: float) -> None:
+    def set_bounds(
+        self, waiting_max: int, waiting_tokens_max: int, ttft_s: float, timeout_s: float | None = None
+    ) -> None:
         """Set what the replica takes, from the next request on. What is in flight beyond it goes on."""
         self.limits = replace(
-            self.limits, waiting_max=waiting_max, waiting_tokens_max=waiting_tokens_max, ttft_s=ttft_s
+            self.limits,
+            waiting_max=waiting_max,
+            waiting_tokens_max=waiting_tokens_max,
+            ttft_s=ttft_s,
+            timeout_s=timeout_s,
         )
         self.gate.set_bounds(waiting_max, waiting_tokens_max, ttft_s)
         self._add_slots()
@@ -136,7 +143,9 @@ class Route:
 
     def pump(self, now_s: float) -> None:
         """Hand over what the engine has written, and tell it what found the ring full."""
-        for slot, generation, token, index, finish, cached_tokens, logprob in self._channel.take():
+        records = self._channel.take()
+        self._keep_results()  # after the records were taken: those that belong to an end are there
+        for slot, generation, token, index, finish, cached_tokens, logprob in records:
             holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
             if holder is None:
                 self.table.add(self.row, Column.STALE, 1)
@@ -150,7 +159,9 @@ class Route:
                 self._release(slot, holder)
                 if end is FinishReason.OVERLOADED:  # others took the last place too: when would the door say yes?
                     retry_after_s = self.judge(holder.ask, now_s, holder.verdict.shared).retry_after_s or retry_after_s
-            holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s, logprob)
+                if end is FinishReason.LENGTH and holder.ask.payload and not holder.result:
+                    end = FinishReason.MODEL_ERROR  # it was malformed, and is counted
+            holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s, logprob, holder.result)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
         if self._owed:
@@ -189,6 +200,15 @@ class Route:
         self._generation += [0] * more
         self._holder += [None] * more
 
+    def _keep_results(self) -> None:
+        """Keep what a tensor model has answered until its sequence ends."""
+        for slot, generation, result in self._channel.take_results():
+            holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
+            if holder is None:
+                self.table.add(self.row, Column.STALE, 1)
+            else:
+                holder.result = result
+
     def _try_tell(self, slot: int, tell: "_Tell") -> None:
         if tell(slot, self._generation[slot]):
             self._owed.pop(slot, None)
@@ -219,6 +239,7 @@ class Route:
             top_k=sampling.top_k,
             ignore_eos=sampling.ignore_eos,
             seed=(seed + choice % ask.n) & (2**64 - 1),
+            payload=ask.payload,
         )
 
     def _release(self, slot: int, holder: _Sequence) -> None:

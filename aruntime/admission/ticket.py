@@ -83,6 +83,7 @@ class Ticket:
         cached_tokens: int,
         retry_after_s: float = 1.0,
         logprob: float = 0.0,
+        result: bytes = b"",
     ) -> None:
         """Take one record of `choice`: a token (or -1), and its end, after which a 503 says `retry_after_s`."""
         if choice not in self._open:
@@ -100,7 +101,7 @@ class Ticket:
             output.token_ids.append(token)
             output.logprobs.append(logprob)
         if finish:
-            output.finish = finish
+            output.finish, output.result = finish, result
             self._ended(choice)
         self._wake()
 

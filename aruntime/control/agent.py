@@ -152,7 +152,7 @@ class Agent:
     async def _attach(self, order: AttachReplica, fds: list[int]) -> None:
         """Take up a channel. The tokenizer is read in a thread: it may be large, and the event loop must turn."""
         try:
-            if order.folder not in self._tokenizers:
+            if order.engine == "decoder" and order.folder not in self._tokenizers:
                 self._tokenizers[order.folder] = await asyncio.to_thread(Tokenizer.from_folder, Path(order.folder))
             self.view.serve(self._served(order, *fds))
             self._say(Attached(replica=order.replica, epoch=order.epoch))
@@ -179,6 +179,7 @@ class Agent:
             context_max=order.context_max,
             vocab=order.vocab,
             ttft_s=bounds.ttft_s,
+            timeout_s=bounds.timeout_s,
         )
         ring = FrontEndChannel(channel, engine_bell, order.epoch)
         route = Route(order.replica, self._front_end, ring, Table(table), limits)
@@ -186,7 +187,7 @@ class Agent:
             order.model,
             order.version,
             order.created_s,
-            self._tokenizers[order.folder],
+            self._tokenizers.get(order.folder),
             route,
             order.engine,
             order.inputs,

@@ -10,6 +10,7 @@ from aruntime.wire.control import Batching, Load
 def launch_order(version: ModelVersion, settings: Settings) -> Load:
     """The order for replica 0, with the cache that it would like. VersionRefused: it is for another device."""
     limits, built, batching = version.model.limits, version.settings, version.model.batching
+    by_rows = built.engine == "onnx"  # a row is its token, and a batch is a step
     if settings.device not in ("auto", built.target) and built.target != "any":
         raise VersionRefused(f"it was built for {built.target}; this server runs on {settings.device}")
     return Load(
@@ -24,8 +25,8 @@ def launch_order(version: ModelVersion, settings: Settings) -> Load:
         cache_dtype=built.cache_precision,
         cache_bytes=limits.cache_bytes or settings.cache_bytes,
         block_tokens=limits.block_tokens,
-        sequences_max=limits.sequences_max,
-        step_tokens_max=limits.step_tokens_max,
+        sequences_max=batching.batch_max if by_rows else limits.sequences_max,
+        step_tokens_max=batching.batch_max if by_rows else limits.step_tokens_max,
         bounds=version.model.bounds,
         threads=settings.threads,
     )

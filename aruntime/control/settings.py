@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from aruntime.admission.tenants import NOBODY
@@ -132,6 +132,12 @@ class TensorBatching(_Settings):
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """The deadline of requests that bring none."""
 
+    @model_validator(mode="after")
+    def _preferred_sizes_fit(self) -> "TensorBatching":
+        if any(size > self.batch_max for size in self.preferred):
+            raise PydanticCustomError("size", "preferred sizes are at most batch_max")
+        return self
+
 
 class Objectives(_Settings):
     """What a model's users were promised. Admission keeps the queue as short, a step as small, as this needs."""
@@ -163,6 +169,7 @@ class ModelSettings(_Settings):
             waiting_tokens_max=self.limits.waiting_tokens_max,
             ttft_s=self.objectives.ttft_s,
             itl_s=self.objectives.itl_s,
+            timeout_s=self.batching.timeout_s,
         )
 
 

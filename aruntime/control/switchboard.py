@@ -44,6 +44,7 @@ from aruntime.wire.control import (
 from aruntime.wire.openai import N_MAX
 
 _SUBMIT_CELLS_MIN = 1 << 14  # 1 MiB, of which memory is taken only as far as it is used
+_TENSOR_CELLS = 1 << 17  # 8 MiB each way: twice what a request's body may have
 
 # What a front end counts up in its row and must not vanish with it.
 _KEPT = [column for column in range(COLUMNS) if column not in PASSING]
@@ -215,7 +216,11 @@ class Switchboard:
         assert engine.loaded is not None
         assert order is not None
         epoch = front_end.epochs[replica.number] = next(self._epoch)
-        channel = create_channel(epoch, _submit_cells(engine.loaded.context_max))
+        channel = (
+            create_channel(epoch, _TENSOR_CELLS, result_cells=_TENSOR_CELLS)
+            if order.engine == "onnx"
+            else create_channel(epoch, _submit_cells(engine.loaded.context_max))
+        )
         try:
             replica.send(AttachFrontEnd(front_end=front_end.number, epoch=epoch), (channel, front_end.bell))
             message = AttachReplica(

@@ -36,7 +36,7 @@ class ServedVersion:
     name: str
     version: int
     created_s: int
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None  # of a language model
     route: Route
     engine: EngineKind = "decoder"
     inputs: Sequence[TensorSpec] = ()

@@ -1,5 +1,7 @@
 """The engine's loop: receive -> plan -> launch -> commit -> deliver.
 
+What it turns is a decoder's, or a tensor model's: both have a scheduler, a runner and an exchange.
+
 On a GPU a step is planned and launched while the one before it runs, and only then is that one fetched and committed.
 One thread. Between steps it looks at the control socket; with nothing to run it sleeps on its bell, the control socket
 and the next deadline, and turns at least every quarter of a second so that its heartbeat tells a stall from a rest.
@@ -12,8 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aruntime.base import log
-from aruntime.engine.exchange import Exchange
-from aruntime.engine.runner import Runner, Samples
+from aruntime.engine.parts import Exchange, Runner, Step
 from aruntime.queue.columns import ENGINE_ROW, TENANT_COLUMNS, Column, TenantColumn, tenant_column
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
@@ -28,8 +29,13 @@ class EngineBroken(Exception):
     """The model failed step after step; the process should end and be started anew."""
 
 
+def at_once_s() -> float:
+    """A step waits for nothing but the one before it."""
+    return -math.inf
+
+
 class Loop:
-    """Turns until `stop` is set. `control` is asked once a turn and may attach front ends, drain or stop."""
+    """Turns until `stop` is set. `starts_s` says before which moment no step is planned, so that more can join it."""
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class Loop:
         table: Table,
         bell: int,
         clock: Callable[[], float],
+        starts_s: Callable[[], float] = at_once_s,
     ) -> None:
         self.exchange = exchange
         self.stop = False
@@ -47,8 +54,10 @@ class Loop:
         self._table = table
         self._bell = bell
         self._clock = clock
+        self._starts_s = starts_s
+        self._rests_until_s = math.inf
         self._failed = 0
-        self._under_way: deque[Samples | Exception] = deque()
+        self._under_way: deque[Step | Exception] = deque()
 
     def run(self, control: int, on_control: Callable[[], None]) -> None:
         """Serve until `stop`. `control` is the control socket's descriptor, `on_control` reads it without waiting."""
@@ -85,6 +94,7 @@ class Loop:
     def drain(self) -> None:
         """Take no new work; what waits or runs goes on."""
         self._scheduler.drain()
+        self._starts_s = at_once_s  # nobody comes any more
 
     @property
     def idle(self) -> bool:
@@ -94,7 +104,11 @@ class Loop:
 
     def _step(self) -> bool:
         """Launch a step if there is one, and end those that nothing is launched ahead of. False: nothing to do."""
-        plan = self._scheduler.plan(self._clock())
+        now_s, starts_s = self._clock(), self._starts_s()
+        self._rests_until_s = starts_s if starts_s > now_s else math.inf
+        if starts_s > now_s and not self._under_way:
+            return False
+        plan = self._scheduler.plan(now_s)
         if plan.tokens:
             try:
                 self._under_way.append(self._runner.launch(plan))
@@ -105,7 +119,7 @@ class Loop:
             self._end_step(self._under_way.popleft())
         return busy
 
-    def _end_step(self, step: Samples | Exception) -> None:
+    def _end_step(self, step: Step | Exception) -> None:
         try:
             if isinstance(step, Exception):
                 raise step
@@ -119,7 +133,7 @@ class Loop:
             self._failed = 0
 
     def _rest_ms(self) -> float:
-        until_s = self._scheduler.next_deadline_s() - self._clock()
+        until_s = min(self._rests_until_s, self._scheduler.next_deadline_s()) - self._clock()
         return math.ceil(1000 * min(HEARTBEAT_S, max(0.0, until_s)))
 
     def _quiet_bell(self) -> None:

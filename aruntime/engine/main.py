@@ -1,6 +1,6 @@
 """The process of one engine: `python -m aruntime.engine.main --control-fd N`, started by a launcher.
 
-    Load ──► load the checkpoint ──► Loaded ──► warm ──► Ready ──► loop: Set…, Attach…, DetachFrontEnd, Drain, Stop
+    Load ──► load the version    ──► Loaded ──► warm ──► Ready ──► loop: Set…, Attach…, DetachFrontEnd, Drain, Stop
                   └─ CheckpointRefused ──► Failed, exit 1
 
 It ends when it is told to, when it has drained, or when the supervisor is gone (end of file on the control socket).
@@ -10,14 +10,49 @@ import argparse
 import signal
 import sys
 import time
+from typing import Protocol
 
 from aruntime.base import log
-from aruntime.engine.loop import EngineBroken
-from aruntime.engine.replica import load
+from aruntime.engine.loop import EngineBroken, Loop
 from aruntime.model.config import CheckpointRefused
 from aruntime.queue.channel import EngineChannel
 from aruntime.queue.post import Letter, Post
 from aruntime.wire import control
+
+
+class Replica(Protocol):
+    """A loaded model version; `Loaded` says what its numbers mean."""
+
+    @property
+    def loop(self) -> Loop: ...
+    @property
+    def context_max(self) -> int: ...
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def precision(self) -> control.Dtype: ...
+    @property
+    def inputs(self) -> list[control.TensorSpec]: ...
+    @property
+    def outputs(self) -> list[control.TensorSpec]: ...
+    def warm(self) -> None: ...
+
+
+def load(order: control.Load, table: int, bell: int) -> Replica:
+    """Load `order` with its engine. Each brings libraries that take a second to import: only the one asked for is."""
+    if order.engine == "onnx":
+        from aruntime.engine.tensor_replica import load_tensors
+
+        return load_tensors(order, table, bell)
+    from aruntime.engine.replica import load_decoder_replica
+
+    return load_decoder_replica(order, table, bell)
 
 
 class Engine:
@@ -48,6 +83,8 @@ class Engine:
                 seconds=time.monotonic() - started_s,
                 target=replica.target,
                 precision=replica.precision,
+                inputs=replica.inputs,
+                outputs=replica.outputs,
             )
         )
         replica.warm()

@@ -5,7 +5,7 @@ import secrets
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from aruntime_kernels import cpu
@@ -45,6 +45,8 @@ class Replica:
     step_tokens_max: int
     target: str
     precision: control.Dtype
+    inputs: list[control.TensorSpec] = field(default_factory=list)  # none: it takes and gives tokens
+    outputs: list[control.TensorSpec] = field(default_factory=list)
 
     def warm(self) -> None:
         """Run every kind of step through the real scheduler, so that the first request pays for nothing.
@@ -83,7 +85,7 @@ class Replica:
         self.scheduler.drop_front_end(0)
 
 
-def load(order: control.Load, table: int, bell: int) -> Replica:
+def load_decoder_replica(order: control.Load, table: int, bell: int) -> Replica:
     """Load the checkpoint of `order`. CheckpointRefused says why it cannot be served.
 
     `table` and `bell` are descriptors that came with the order and belong to the replica from now on.

@@ -127,22 +127,21 @@ async def answer_text(
     context: Context, served: ServedVersion, terms: Terms, question: Question, count: Count, shape: Shape
 ) -> Generation:
     """Have a language model go on from a question; the answer is written as `shape` says."""
-    if served.engine != "decoder":
+    tokenizer = served.tokenizer
+    if tokenizer is None:
         raise InvalidRequest("model: it takes tensors: POST /v2/models/{model}/infer", param="model")
     fields, field, limits = question.fields, question.field, served.route.limits
     if question.messages:
-        prompts = [await context.encoder.chat(served.tokenizer, question.messages)]
+        prompts = [await context.encoder.chat(tokenizer, question.messages)]
     else:
         prompts = [
-            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(served.tokenizer, prompt)
+            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(tokenizer, prompt)
             for prompt in question.prompts
         ]
     room = _room(prompts, question.n, limits, terms.tenant, field)
     max_tokens = question.max_tokens or min(question.tokens_default or room, room)
     ask = _ask(terms, question, prompts, max_tokens, limits)
-    choices = [
-        Choice(served.tokenizer.detokenizer(), fields.stops, ask.sampling.min_tokens) for _ in range(ask.choices)
-    ]
+    choices = [Choice(tokenizer.detokenizer(), fields.stops, ask.sampling.min_tokens) for _ in range(ask.choices)]
     answer = shape(served, ask)
     ticket = context.view.door.admit(served.route, ask)
     version = f"{served.name}@{served.version}"

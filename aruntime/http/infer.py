@@ -4,7 +4,9 @@ The steps are those of http/completions.py; what differs is how a request is rea
 has no text to tokenize: its inputs are checked against what it takes and go to its engine as they are.
 """
 
+import math
 from array import array
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -133,6 +135,13 @@ def _infer_tensors(
     if asked.custom:
         param = f"parameters.{next(iter(asked.custom))}"
         raise InvalidRequest(f"{param}: unknown field", param=param)
+    limits = served.route.limits
+    if limits.context_max == 2:
+        rows = 1  # requests never share a run: each counts as one, whatever its shape
+    if math.isinf(terms.deadline_s) and limits.timeout_s is not None:
+        terms = replace(terms, deadline_s=terms.arrived_s + limits.timeout_s)
+    if rows >= limits.context_max:
+        raise InvalidRequest(f"inputs: {rows} rows; a batch has at most {limits.context_max - 1}", param="inputs")
     ask = terms.ask([array("i", [0]) * rows], 1, field="inputs", payload=encode(asked.inputs))
     ticket = context.view.door.admit(served.route, ask)
     return TensorAnswer(ticket, asked, count, served, terms.request_id)

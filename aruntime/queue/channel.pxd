@@ -5,12 +5,17 @@ from libcpp cimport bool as cbool
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
 
-from aruntime.queue.records cimport MessageKind, OutputRecord, SlotMessage, SubmitHead
+from aruntime.queue.records cimport MessageKind, OutputRecord, ResultHead, SlotMessage, SubmitHead
+
+
+cdef extern from "<cstddef>" namespace "std" nogil:
+    cppclass byte:
+        pass
 
 
 cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
-    uint32_t cells_of(uint32_t prompt_tokens)
-    int create_channel_file "aruntime::create_channel"(uint64_t, uint32_t, uint32_t) except +
+    uint32_t cells_of(uint32_t prompt_tokens, uint32_t payload_bytes)
+    int create_channel_file "aruntime::create_channel"(uint64_t, uint32_t, uint32_t, uint32_t) except +
 
     enum class Received(int):
         kNothing
@@ -24,12 +29,19 @@ cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
         SubmitHead head
         SlotMessage about
         vector[int32_t] prompt
+        vector[byte] payload
+
+    cppclass Result:
+        ResultHead head
+        vector[byte] bytes
 
     cppclass EngineEnd:
         EngineEnd(int fd, int front_end_bell, uint64_t epoch) except +
         Received receive(Message&)
         uint32_t send(const OutputRecord*, uint32_t)
         uint32_t output_room()
+        cbool try_result(uint32_t slot, uint32_t generation, const byte* data, uint32_t bytes) except +
+        uint64_t result_bytes_max()
         cbool prepare_sleep()
         void awake()
         void ring_bell()
@@ -37,11 +49,14 @@ cdef extern from "queue/ends.hpp" namespace "aruntime" nogil:
 
     cppclass FrontEndEnd:
         FrontEndEnd(int fd, int engine_bell, uint64_t epoch) except +
-        cbool try_submit(SubmitHead&, const int32_t*) except +
+        cbool try_submit(SubmitHead&, const int32_t*, const byte*) except +
         cbool try_tell(MessageKind kind, uint32_t slot, uint32_t generation)
         uint32_t take(OutputRecord*, uint32_t)
+        uint64_t result_cells()
+        cbool take_result(Result&) except +
         cbool prepare_sleep()
         void awake()
+        void ring_bell()
         uint32_t submit_cells()
         uint64_t submit_room()
         uint64_t refused()
@@ -57,4 +72,5 @@ cdef class EngineChannel:
 cdef class FrontEndChannel:
     cdef unique_ptr[FrontEndEnd] _end
     cdef vector[OutputRecord] _records
+    cdef Result _result
     cdef FrontEndEnd* end(self) except NULL

@@ -9,12 +9,13 @@ from libc.string cimport memcpy
 from aruntime.queue.records cimport FinishReason, MessageKind, OutputRecord, Priority, SubmitHead, kRequestIdBytes, kStopTokensMax
 
 
-def create_channel(uint64_t epoch, uint32_t submit_cells=16384, uint32_t output_records=16384):
+def create_channel(uint64_t epoch, uint32_t submit_cells=16384, uint32_t output_records=16384, uint32_t result_cells=2):
     """Make a channel's memory file; the descriptor is the caller's. Sizes are powers of two, else ValueError.
 
-    A request takes 5 cells and one more for every 16 prompt tokens, all at once.
+    A request takes 5 cells and one more for every 16 prompt tokens and 64 bytes of payload, all at once; a result 1 and
+    one more for every 64 bytes.
     """
-    return create_channel_file(epoch, submit_cells, output_records)
+    return create_channel_file(epoch, submit_cells, output_records, result_cells)
 
 
 def create_bell():
@@ -44,7 +45,7 @@ cdef class FrontEndChannel:
                    const int32_t[::1] prompt, uint32_t max_tokens, uint32_t min_tokens, uint32_t tenant,
                    uint32_t priority, uint32_t attempt, stop_token_ids, bytes request_id, float temperature,
                    float top_p, float min_p, float presence_penalty, float frequency_penalty,
-                   float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed):
+                   float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed, bytes payload=b""):
         """Publish one request, and ring the engine if it sleeps. False when the ring has no room for it now.
 
         `prompt` is int32 [tokens]. Moments are of the monotonic clock. ValueError when the ring never has room.
@@ -52,8 +53,11 @@ cdef class FrontEndChannel:
         cdef FrontEndEnd* end = self.end()
         cdef SubmitHead head
         cdef uint32_t i
-        if prompt.shape[0] == 0 or prompt.shape[0] > 2**30 or cells_of(<uint32_t> prompt.shape[0]) > end.submit_cells():
-            raise ValueError(f"{prompt.shape[0]} prompt tokens do not go into a ring of {end.submit_cells()} cells")
+        cdef Py_ssize_t tokens = prompt.shape[0], payload_bytes = len(payload)
+        if (tokens == 0 or max(tokens, payload_bytes) > 2**30
+                or cells_of(<uint32_t> tokens, <uint32_t> payload_bytes) > end.submit_cells()):
+            raise ValueError(f"{tokens} prompt tokens and {payload_bytes} bytes of payload do not go into a ring of "
+                             f"{end.submit_cells()} cells")
         if len(stop_token_ids) > kStopTokensMax or len(request_id) > kRequestIdBytes:
             raise ValueError(f"want at most {kStopTokensMax} stop tokens and {kRequestIdBytes} bytes of request id, "
                              f"got {len(stop_token_ids)} and {len(request_id)}")
@@ -61,7 +65,8 @@ cdef class FrontEndChannel:
         head.generation = generation
         head.arrived_s = arrived_s
         head.deadline_s = deadline_s
-        head.prompt_tokens = <uint32_t> prompt.shape[0]
+        head.prompt_tokens = <uint32_t> tokens
+        head.payload_bytes = <uint32_t> payload_bytes
         head.max_tokens = max_tokens
         head.min_tokens = min_tokens
         head.tenant = tenant
@@ -80,7 +85,7 @@ cdef class FrontEndChannel:
         head.sampling.top_k = top_k
         head.sampling.ignore_eos = ignore_eos
         head.sampling.seed = seed
-        return end.try_submit(head, &prompt[0])
+        return end.try_submit(head, &prompt[0], <const byte*> (<const char*> payload))
 
     def try_cancel(self, uint32_t slot, uint32_t generation):
         """Ask for the end of a sequence. False when the ring has no room now."""
@@ -100,6 +105,18 @@ cdef class FrontEndChannel:
             self._records.resize(limit)
         cdef uint32_t count = self.end().take(self._records.data(), limit)
         return [_as_tuple(self._records[i]) for i in range(count)]
+
+    def take_results(self):
+        """All results that are there: (slot, generation, bytes). That of a sequence is there before its end is."""
+        cdef FrontEndEnd* end = self.end()
+        cdef uint64_t cells = end.result_cells()
+        cdef list found = []
+        while cells > 0 and end.take_result(self._result):
+            cells -= min(cells, <uint64_t> self._result.head.cells)
+            found.append((self._result.head.slot, self._result.head.generation, _as_bytes(self._result.bytes)))
+        if found:
+            end.ring_bell()  # the engine may be waiting for room
+        return found
 
     def prepare_sleep(self):
         """Ask for the bell. False: records are there already."""
@@ -132,8 +149,8 @@ cdef class EngineChannel:
     def receive(self):
         """The next message, or None.
 
-        ("submit", slot, generation, prompt, head) with the head's other numbers in a dict; ("cancel", slot, generation),
-        and so for "pause" and "resume"; or ("refused",) when what was there was malformed and dropped.
+        ("submit", slot, generation, prompt, head) with the head's other numbers and the payload in a dict; ("cancel",
+        slot, generation), and so for "pause" and "resume"; or ("refused",) when what was there was malformed and dropped.
         """
         cdef Received received = self.end().receive(self._message)
         if received == Received.kNothing:
@@ -143,7 +160,7 @@ cdef class EngineChannel:
         if received != Received.kSubmit:
             return (_ABOUT[<int> received], self._message.about.slot, self._message.about.generation)
         return ("submit", self._message.head.slot, self._message.head.generation, list(self._message.prompt),
-                _head_as_dict(self._message.head))
+                {**_head_as_dict(self._message.head), "payload": _as_bytes(self._message.payload)})
 
     def send(self, records):
         """Write records as `FrontEndChannel.take` gives them; returns how many there was room for."""
@@ -159,6 +176,26 @@ cdef class EngineChannel:
             record.logprob = logprob
             out.push_back(record)
         return self.end().send(out.data(), <uint32_t> out.size())
+
+    @property
+    def output_room(self):
+        """Records that the output ring has room for."""
+        return self.end().output_room()
+
+    def try_result(self, uint32_t slot, uint32_t generation, bytes result not None):
+        """Publish the result of a sequence, before its end. False when the ring has no room for it now.
+
+        ValueError when it never has: `result_bytes_max`.
+        """
+        cdef Py_ssize_t size = len(result)
+        if size > <Py_ssize_t> self.end().result_bytes_max():
+            raise ValueError(f"{size} bytes of result do not go into a ring for {self.end().result_bytes_max()}")
+        return self.end().try_result(slot, generation, <const byte*> (<const char*> result), <uint32_t> size)
+
+    @property
+    def result_bytes_max(self):
+        """The largest result that the ring can hold."""
+        return self.end().result_bytes_max()
 
     def prepare_sleep(self):
         """Ask for the bell. False: a message is there already."""
@@ -179,6 +216,10 @@ cdef class EngineChannel:
 
 
 _ABOUT = {<int> Received.kCancel: "cancel", <int> Received.kPause: "pause", <int> Received.kResume: "resume"}
+
+
+cdef bytes _as_bytes(const vector[byte]& data):
+    return (<const char*> data.data())[:data.size()]
 
 
 cdef tuple _as_tuple(const OutputRecord& record):

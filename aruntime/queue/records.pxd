@@ -50,6 +50,7 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         Priority priority
         uint32_t attempt
         uint32_t stop_tokens
+        uint32_t payload_bytes
         SamplingParams sampling
         int32_t* stop_token_ids
         char* request_id
@@ -57,6 +58,12 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
     cppclass SlotMessage:
         uint32_t slot
         uint32_t generation
+
+    cppclass ResultHead:
+        uint32_t cells
+        uint32_t slot
+        uint32_t generation
+        uint32_t bytes
 
     cppclass OutputRecord:
         uint32_t slot

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+CELL_BYTES = 64
+
 
 class FinishReason(IntEnum):
     """How a sequence ended; NONE while it goes on."""
@@ -25,6 +27,6 @@ class Priority(IntEnum):
     BATCH = 2
 
 
-def submit_cells(prompt_tokens: int) -> int:
-    """Cells of the submit ring that a request with such a prompt takes."""
-    return 5 + -(-prompt_tokens // 16)
+def submit_cells(prompt_tokens: int, payload_bytes: int = 0) -> int:
+    """Cells of the submit ring that a request with such a prompt and payload takes."""
+    return 5 + -(-prompt_tokens // 16) + -(-payload_bytes // CELL_BYTES)

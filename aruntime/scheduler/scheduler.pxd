@@ -21,6 +21,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         int32_t blocks
         int32_t vocab
         double itl_s
+        bool whole_prompts
         uint64_t prefix_secret
 
     cppclass TenantTerms:

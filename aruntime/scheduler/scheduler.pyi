@@ -83,6 +83,7 @@ class Scheduler:
         vocab: int,
         eos_token_ids: Iterable[int],
         itl_s: float = ...,
+        whole_prompts: bool = ...,
         prefix_secret: int = 0,
     ) -> None: ...
     def submit(

@@ -132,8 +132,8 @@ cdef class Scheduler:
 
     No clock, no randomness, no thread of its own. `waiting_max` bounds what waits, `step_tokens_max` a step's tokens,
     `blocks` of `block_tokens` tokens are what it hands out. While any sequence decodes, a step takes no more of prompts
-    than keeps it within `itl_s` seconds. `prefix_secret` is what hashes of prefixes are keyed with. ValueError names
-    the limit that cannot be.
+    than keeps it within `itl_s` seconds. With `whole_prompts` no prompt is split over two steps. `prefix_secret` is what
+    hashes of prefixes are keyed with. ValueError names the limit that cannot be.
 
     One more step may be planned before the first is committed: it is for a device that runs while the host plans.
     """
@@ -150,6 +150,7 @@ cdef class Scheduler:
         int32_t vocab,
         eos_token_ids,
         double itl_s=float("inf"),
+        bint whole_prompts=False,
         uint64_t prefix_secret=0,
     ):
         cdef Limits limits
@@ -161,6 +162,7 @@ cdef class Scheduler:
         limits.blocks = blocks
         limits.vocab = vocab
         limits.itl_s = itl_s
+        limits.whole_prompts = whole_prompts
         limits.prefix_secret = prefix_secret
         cdef vector[int32_t] eos = eos_token_ids
         self._impl = make_shared[CppScheduler](limits, eos)

@@ -82,12 +82,16 @@ class TenantList(_Value):
 
 
 class Bounds(_Value):
-    """What of a model's limits and objectives may change while it is served; the words are those of `model.toml`."""
+    """What of a model's limits and objectives may change while it is served; the words are those of `model.toml`.
+
+    `timeout_s` is the deadline of requests to a tensor model that bring none.
+    """
 
     waiting_max: Size
     waiting_tokens_max: Size
     ttft_s: FiniteFloat
     itl_s: FiniteFloat
+    timeout_s: Annotated[FiniteFloat, Field(gt=0)] | None = None
 
 
 class Batching(_Value):
@@ -172,7 +176,8 @@ class Stop(_Message):
 class Loaded(_Message):
     """`target` is the device that it runs on, `precision` what its weights are held in.
 
-    `inputs` and `outputs` are a tensor model's; it has no vocabulary, and its context is one request's rows.
+    `inputs` and `outputs` are a tensor model's; it has no vocabulary, and its context is the most rows of one request
+    and its answer: 2 when requests never share a run, and each counts as one row whatever its shape.
     """
 
     kind: Literal["loaded"] = "loaded"

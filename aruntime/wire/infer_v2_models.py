@@ -11,7 +11,7 @@ from aruntime.wire.control import TensorSpec
 from aruntime.wire.infer_v2 import InferRequest
 from aruntime.wire.infer_v2_json import has_json_form
 from aruntime.wire.infer_v2_text import OPTIONAL
-from aruntime.wire.tensors import Tensor
+from aruntime.wire.tensors import Tensor, has_shape
 
 PLATFORMS = {"decoder": "aruntime_decoder", "onnx": "onnxruntime_onnx"}
 
@@ -67,10 +67,7 @@ def check_inputs(request: InferRequest, specs: Sequence[TensorSpec]) -> int:
 def _check_input(param: str, tensor: Tensor, spec: TensorSpec) -> None:
     if tensor.datatype != spec.datatype:
         raise refusal(f"{param}.datatype", f"want {spec.datatype}")
-    fits = len(tensor.shape) == len(spec.shape) and all(
-        want in (-1, size) for want, size in zip(spec.shape, tensor.shape, strict=True)
-    )
-    if not fits:
+    if not has_shape(tensor, spec):
         raise refusal(f"{param}.shape", f"want {spec.shape}")
 
 

@@ -8,8 +8,10 @@ each a u32 length and so many bytes.
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from aruntime.wire.control import TensorSpec
 
 # The protocol's names and the bytes of one element; BYTES elements have lengths of their own.
 DATATYPES = {
@@ -54,6 +56,31 @@ def check_data(tensor: Tensor) -> None:
         return
     if (count := len(split_bytes(tensor.data, want))) != want:
         raise ValueError(f"the shape has {want} elements, the data {count}")
+
+
+def has_shape(tensor: Tensor, spec: TensorSpec) -> bool:
+    """Whether the tensor's shape is one that `spec` takes."""
+    return len(tensor.shape) == len(spec.shape) and all(
+        want in (-1, size) for want, size in zip(spec.shape, tensor.shape, strict=True)
+    )
+
+
+def check_inputs(tensors: Sequence[Tensor], specs: Sequence[TensorSpec]) -> None:
+    """ValueError names the first of `tensors` that is missing, unknown, there twice, or not what its spec says."""
+    given = {tensor.name: tensor for tensor in tensors}
+    wanted = {spec.name: spec for spec in specs}
+    for name in [*(tensor.name for tensor in tensors), *wanted]:
+        if name not in wanted:
+            raise ValueError(f"{name[:80]}: this model has no such input")
+        if name not in given:
+            raise ValueError(f"{name}: this input is missing")
+        want, got = wanted[name], given[name]
+        if got.datatype != want.datatype:
+            raise ValueError(f"{name}: want {want.datatype}, got {got.datatype}")
+        if not has_shape(got, want):
+            raise ValueError(f"{name}: want shape {want.shape}, got {list(got.shape)}")
+    if len(tensors) != len(given):
+        raise ValueError("an input is there twice")
 
 
 def split_bytes(data: bytes | memoryview, elements_max: int = BYTES_ELEMENTS_MAX) -> list[bytes]:

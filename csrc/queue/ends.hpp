@@ -14,15 +14,44 @@
 
 namespace aruntime {
 
-inline constexpr std::uint32_t cells_of(std::uint32_t prompt_tokens) noexcept {
-  return kSubmitHeadCells + prompt_tokens / kTokensPerCell + (prompt_tokens % kTokensPerCell != 0);
+// Cells that hold so many elements; no sum of them leaves 32 bits.
+inline constexpr std::uint32_t cells_for(std::uint32_t count, std::uint32_t per_cell) noexcept {
+  return count / per_cell + (count % per_cell != 0);
+}
+inline constexpr std::uint32_t cells_of(std::uint32_t prompt_tokens, std::uint32_t payload_bytes) noexcept {
+  return kSubmitHeadCells + cells_for(prompt_tokens, kTokensPerCell) + cells_for(payload_bytes, kCellBytes);
+}
+inline constexpr std::uint32_t result_cells_of(std::uint32_t bytes) noexcept { return 1 + cells_for(bytes, kCellBytes); }
+
+// Copies `bytes` into whole cells; what is left of the last one is zeros.
+inline void fill_cells(Cell* cells, const void* data, std::size_t bytes) noexcept {
+  if (bytes == 0) return;
+  std::memcpy(cells, data, bytes);
+  std::memset(reinterpret_cast<std::byte*>(cells) + bytes, 0, (kCellBytes - bytes % kCellBytes) % kCellBytes);
 }
 
-// What an engine has read: `head` and `prompt` of a submit, else `about`, as `receive` says. Kept and used again.
+// Copies `count` elements out of whole cells of a ring, from the one at `offset` on.
+template <typename Element>
+void copy_elements(const RingConsumer<Cell>& ring, std::uint64_t offset, std::uint32_t count, std::vector<Element>& out) {
+  constexpr auto kPerCell = static_cast<std::uint32_t>(kCellBytes / sizeof(Element));
+  const std::uint32_t cells = cells_for(count, kPerCell);
+  out.resize(std::size_t{cells} * kPerCell);
+  ring.copy_out(offset, {reinterpret_cast<Cell*>(out.data()), cells});
+  out.resize(count);
+}
+
+// What an engine has read: a submit's `head`, `prompt` and `payload`, else `about`, as `receive` says. Kept and used again.
 struct Message {
   SubmitHead head;
   SlotMessage about;
   std::vector<std::int32_t> prompt;
+  std::vector<std::byte> payload;
+};
+
+// What a front end has read of the result ring. Kept and used again.
+struct Result {
+  ResultHead head;
+  std::vector<std::byte> bytes;
 };
 
 enum class Received : int { kNothing = 0, kSubmit = 1, kCancel = 2, kPause = 3, kResume = 4, kRefused = 5 };
@@ -34,7 +63,8 @@ class EngineEnd {
       : channel_(fd, epoch),
         rope_(front_end_bell),
         cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
-        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
+        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()),
+        results_(&channel_.header().result, channel_.results(), channel_.result_cells()) {}
 
   // Copies the next message out. kRefused: it was malformed, is counted, and all that was published went with it.
   Received receive(Message& message) noexcept {
@@ -61,6 +91,17 @@ class EngineEnd {
   }
   std::uint32_t output_room() noexcept { return static_cast<std::uint32_t>(outputs_.room()); }
 
+  // Publishes a result of at most `result_bytes_max` by one store. False: no room now. Does not ring.
+  bool try_result(std::uint32_t slot, std::uint32_t generation, const std::byte* data, std::uint32_t bytes) {
+    const ResultHead head{.cells = result_cells_of(bytes), .slot = slot, .generation = generation, .bytes = bytes};
+    if (results_.room() < head.cells) return false;
+    scratch_.resize(head.cells);
+    fill_cells(scratch_.data(), &head, sizeof head);
+    fill_cells(scratch_.data() + 1, data, bytes);
+    return results_.try_push(scratch_);
+  }
+  std::uint64_t result_bytes_max() const noexcept { return std::uint64_t{channel_.result_cells() - 1} * kCellBytes; }
+
   // Asks for the bell. False: there is a message already, do not sleep.
   bool prepare_sleep() noexcept { return channel_.header().engine.prepare_sleep(cells_); }
   void awake() noexcept { channel_.header().engine.awake(); }
@@ -81,13 +122,11 @@ class EngineEnd {
     cells_.copy_out(0, {reinterpret_cast<Cell*>(&message.head), kSubmitHeadCells});
     const SubmitHead& said = message.head;
     if (said.kind != MessageKind::kSubmit || said.prompt_tokens == 0 || said.stop_tokens > kStopTokensMax ||
-        said.cells != cells_of(said.prompt_tokens) || said.cells > published) {
+        said.cells != cells_of(said.prompt_tokens, said.payload_bytes) || said.cells > published) {
       return false;
     }
-    const std::uint32_t prompt_cells = said.cells - kSubmitHeadCells;
-    message.prompt.resize(std::size_t{prompt_cells} * kTokensPerCell);
-    cells_.copy_out(kSubmitHeadCells, {reinterpret_cast<Cell*>(message.prompt.data()), prompt_cells});
-    message.prompt.resize(said.prompt_tokens);
+    copy_elements(cells_, kSubmitHeadCells, said.prompt_tokens, message.prompt);
+    copy_elements(cells_, said.cells - cells_for(said.payload_bytes, kCellBytes), said.payload_bytes, message.payload);
     cells_.release(said.cells);
     return true;
   }
@@ -96,6 +135,8 @@ class EngineEnd {
   BellRope rope_;
   RingConsumer<Cell> cells_;
   RingProducer<OutputRecord> outputs_;
+  RingProducer<Cell> results_;
+  std::vector<Cell> scratch_;
   std::uint64_t refused_ = 0;
 };
 
@@ -106,15 +147,18 @@ class FrontEndEnd {
       : channel_(fd, epoch),
         rope_(engine_bell),
         cells_(&channel_.header().submit, channel_.cells(), channel_.submit_cells()),
-        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()) {}
+        outputs_(&channel_.header().output, channel_.outputs(), channel_.output_records()),
+        results_(&channel_.header().result, channel_.results(), channel_.result_cells()) {}
 
   // Publishes a request by one store and rings the engine if it sleeps. Sets head.kind and head.cells. False: no room.
-  bool try_submit(SubmitHead& head, const std::int32_t* prompt) {
+  bool try_submit(SubmitHead& head, const std::int32_t* prompt, const std::byte* payload) {
     head.kind = MessageKind::kSubmit;
-    head.cells = cells_of(head.prompt_tokens);
-    scratch_.assign(head.cells, Cell{});
-    std::memcpy(scratch_.data(), &head, sizeof head);
-    std::memcpy(scratch_.data() + kSubmitHeadCells, prompt, std::size_t{head.prompt_tokens} * sizeof(std::int32_t));
+    head.cells = cells_of(head.prompt_tokens, head.payload_bytes);
+    if (cells_.room() < head.cells) return false;
+    scratch_.resize(head.cells);
+    fill_cells(scratch_.data(), &head, sizeof head);
+    fill_cells(scratch_.data() + kSubmitHeadCells, prompt, std::size_t{head.prompt_tokens} * sizeof(std::int32_t));
+    fill_cells(scratch_.data() + cells_of(head.prompt_tokens, 0), payload, head.payload_bytes);
     return publish(scratch_);
   }
 
@@ -141,9 +185,36 @@ class FrontEndEnd {
     return good;
   }
 
+  // Cells of results that are there at this moment, a lie being one: who has read so many may stop, however fast the
+  // engine writes.
+  std::uint64_t result_cells() noexcept {
+    return results_.empty() ? 0 : std::max<std::uint64_t>(1, results_.published());
+  }
+
+  // Copies the next result out. False: none, or it was malformed, is counted, and all that was published went with it.
+  bool take_result(Result& result) {
+    const std::uint64_t published = results_.published();
+    if (published == 0 && !results_.lies()) return false;
+    if (published > 0) {
+      results_.copy_out(0, {reinterpret_cast<Cell*>(&result.head), 1});
+      const ResultHead& told = result.head;
+      if (told.cells == result_cells_of(told.bytes) && told.cells <= published) {
+        copy_elements(results_, 1, told.bytes, result.bytes);
+        results_.release(told.cells);
+        return true;
+      }
+    }
+    ++refused_;
+    results_.resynchronise();
+    return false;
+  }
+
   // Asks for the bell. False: there are records already, do not sleep.
   bool prepare_sleep() noexcept { return channel_.header().front_end.prepare_sleep(outputs_); }
   void awake() noexcept { channel_.header().front_end.awake(); }
+  void ring_bell() noexcept {
+    if (channel_.header().engine.should_ring()) rope_.ring();
+  }
   std::uint32_t submit_cells() const noexcept { return channel_.submit_cells(); }
   std::uint64_t submit_room() noexcept { return cells_.room(); }
   std::uint64_t refused() const noexcept { return refused_; }
@@ -151,7 +222,7 @@ class FrontEndEnd {
  private:
   bool publish(std::span<const Cell> cells) noexcept {
     if (!cells_.try_push(cells)) return false;
-    if (channel_.header().engine.should_ring()) rope_.ring();
+    ring_bell();
     return true;
   }
 
@@ -159,6 +230,7 @@ class FrontEndEnd {
   BellRope rope_;
   RingProducer<Cell> cells_;
   RingConsumer<OutputRecord> outputs_;
+  RingConsumer<Cell> results_;
   std::vector<Cell> scratch_;
   std::uint64_t refused_ = 0;
 };

@@ -1,7 +1,8 @@
 // What crosses between a front end and an engine: fixed records, no pointers, no text but the request id.
 //
-//   submit ring   front end -> engine   messages of 64-byte cells: a head, then its payload
+//   submit ring   front end -> engine   messages of 64-byte cells: a head, a prompt, a payload
 //   output ring   engine -> front end   one 32-byte record a token or an end
+//   result ring   engine -> front end   messages of 64-byte cells: a head, then what a tensor model has answered
 //
 // Shared memory is an input: the reader copies a message out and checks every length, slot and number before use.
 #pragma once
@@ -49,7 +50,8 @@ struct SamplingParams {
 };
 static_assert(sizeof(SamplingParams) == 40);
 
-// The head of a submit message: five cells. The payload follows, ceil(prompt_tokens / 16) cells of int32 token ids.
+// The head of a submit message: five cells. The prompt follows, ceil(prompt_tokens / 16) cells of int32 token ids, then
+// ceil(payload_bytes / 64) cells of what a tensor model computes on, whose rows the prompt only counts.
 struct alignas(kCellBytes) SubmitHead {
   MessageKind kind = MessageKind::kSubmit;
   std::uint32_t cells = 0;  // of the whole message, head included
@@ -64,7 +66,7 @@ struct alignas(kCellBytes) SubmitHead {
   Priority priority = Priority::kStandard;
   std::uint32_t attempt = 1;
   std::uint32_t stop_tokens = 0;  // how many of stop_token_ids count
-  std::uint32_t reserved = 0;
+  std::uint32_t payload_bytes = 0;
   alignas(kCellBytes) SamplingParams sampling;
   alignas(kCellBytes) std::int32_t stop_token_ids[kStopTokensMax] = {};
   char request_id[kRequestIdBytes] = {};  // padded with zeros
@@ -94,5 +96,15 @@ struct OutputRecord {
   std::uint32_t reserved = 0;
 };
 static_assert(sizeof(OutputRecord) == 32);
+
+// The head of a result message: one cell; ceil(bytes / 64) cells follow. It is published before the record that ends its
+// sequence.
+struct alignas(kCellBytes) ResultHead {
+  std::uint32_t cells = 0;  // of the whole message, head included
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+  std::uint32_t bytes = 0;
+};
+static_assert(sizeof(ResultHead) == kCellBytes);
 
 }  // namespace aruntime

@@ -23,6 +23,8 @@ struct Limits {
   std::int32_t vocab = 0;
   // Between two tokens of a sequence: while any decodes, a step takes no more of the prompts than this allows.
   double itl_s = std::numeric_limits<double>::infinity();
+  // A prompt is computed whole in one step, or waits for the next: for models that answer with one token.
+  bool whole_prompts = false;
   std::uint64_t prefix_secret = 0;  // of this process: nobody outside can tell which prefixes fall together
 
   // In the steps, and waiting for them.
@@ -44,6 +46,7 @@ struct Limits {
     require(block_tokens > 0 && block_tokens <= kTokens, "block_tokens", block_tokens);
     require(blocks > 0 && std::int64_t{blocks} * block_tokens <= INT32_MAX, "blocks (slots are int32)", blocks);
     require(vocab > 0, "vocab", vocab);
+    require(!whole_prompts || step_tokens_max >= tokens_max() - 1, "step_tokens_max (of whole prompts)", step_tokens_max);
     require(itl_s > 0.0, "itl_s (above 0)", itl_s);
   }
 

@@ -70,7 +70,7 @@ inline void Scheduler::choose_prefills(double now_s) {
   int tries = 0;
   while (room > 0) {
     Sequence* next = order_.next();
-    if (!next) break;
+    if (!next || (limits_.whole_prompts && next->size() > room)) break;
     if (!next->resident()) {
       // Whoever needs most is not overtaken for ever by those that need little: without blocks for him, there are none
       // for others, but for those that take back what was reserved for them.

@@ -14,10 +14,12 @@ from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, 
 class Line:
     """Both ends; `rings(bell)` counts and clears what a bell has been rung."""
 
-    def __init__(self, submit_cells: int = 64, output_records: int = 16, epoch: int = 7) -> None:
+    def __init__(
+        self, submit_cells: int = 64, output_records: int = 16, epoch: int = 7, result_cells: int = 16
+    ) -> None:
         self.epoch = epoch
         self.file, self.engine_bell, self.front_end_bell = (
-            create_channel(epoch, submit_cells, output_records),
+            create_channel(epoch, submit_cells, output_records, result_cells),
             create_bell(),
             create_bell(),
         )
@@ -60,6 +62,7 @@ WORDS: dict[str, object] = {
     "top_k": 0,
     "ignore_eos": False,
     "seed": 0,
+    "payload": b"",
 }
 
 

@@ -24,6 +24,7 @@ OUTPUT = st.tuples(U32, U32, I32, U32, st.integers(0, 8), U32, F32)
     prompt=st.lists(I32, min_size=1, max_size=900),
     stop_token_ids=st.lists(I32, max_size=16).map(tuple),
     request_id=st.binary(max_size=128).filter(lambda name: not name.endswith(b"\0")),
+    payload=st.binary(max_size=200),
     numbers=st.fixed_dictionaries(
         {name: U32 for name in ("slot", "generation", "max_tokens", "min_tokens", "tenant", "attempt")}
         | {name: F32 for name in ("temperature", "top_p", "min_p")}
@@ -33,10 +34,10 @@ OUTPUT = st.tuples(U32, U32, I32, U32, st.integers(0, 8), U32, F32)
     ),
 )
 def test_every_number_of_a_submit_arrives_untouched(
-    prompt: list[int], stop_token_ids: tuple[int, ...], request_id: bytes, numbers: dict[str, object]
+    prompt: list[int], stop_token_ids: tuple[int, ...], request_id: bytes, payload: bytes, numbers: dict[str, object]
 ) -> None:
-    line = Line()
-    said = {**numbers, "stop_token_ids": stop_token_ids, "request_id": request_id}
+    line = Line(submit_cells=128)
+    said = {**numbers, "stop_token_ids": stop_token_ids, "request_id": request_id, "payload": payload}
     for repeat in (prompt, prompt[:1], prompt):  # places that are used again keep nothing of the last message
         assert line.submit(**said, prompt=array("i", repeat))
         message = line.engine.receive()
@@ -55,6 +56,34 @@ def test_every_output_arrives_untouched_and_in_order(bursts: list[list[tuple[int
         assert line.engine.send(burst) == len(burst)  # type: ignore[arg-type]
         assert line.front_end.take(5) + line.front_end.take() + line.front_end.take() == burst
     line.close()
+
+
+@given(st.lists(st.lists(st.tuples(U32, U32, st.binary(max_size=200)), max_size=3), max_size=8))
+def test_every_result_arrives_untouched_and_in_order(bursts: list[list[tuple[int, int, bytes]]]) -> None:
+    line = Line()
+    for burst in bursts:
+        sent = [result for result in burst if line.engine.try_result(*result)]
+        assert line.front_end.take_results() == sent
+        assert sent == burst[: len(sent)]
+    line.close()
+
+
+def test_a_result_is_there_before_the_end_that_it_belongs_to(line: Line) -> None:
+    assert line.engine.try_result(1, 2, b"first")
+    assert line.engine.send([(1, 2, 0, 0, 2, 0, 0.0)]) == 1
+    assert line.engine.try_result(3, 4, b"second")
+    assert [record[0] for record in line.front_end.take()] == [1]
+    assert line.front_end.take_results() == [(1, 2, b"first"), (3, 4, b"second")]
+
+
+def test_a_full_result_ring_is_an_answer_and_a_result_for_no_ring_is_a_fault(line: Line) -> None:
+    assert line.engine.result_bytes_max == 15 * 64
+    assert line.engine.try_result(1, 1, bytes(15 * 64))
+    assert not line.engine.try_result(2, 1, b"")
+    with pytest.raises(ValueError, match="961 bytes of result do not go into a ring for 960"):
+        line.engine.try_result(2, 1, bytes(15 * 64 + 1))
+    assert line.front_end.take_results() == [(1, 1, bytes(15 * 64))]
+    assert line.engine.try_result(2, 1, b"")
 
 
 def test_cancels_and_submits_keep_their_order(line: Line) -> None:
@@ -100,7 +129,11 @@ def test_a_full_output_ring_takes_what_fits(line: Line) -> None:
     ("change", "complaint"),
     [
         ({"prompt": array("i")}, "0 prompt tokens"),
-        ({"prompt": array("i", bytes(4 * 16 * 60))}, "960 prompt tokens do not go into a ring of 64 cells"),
+        (
+            {"prompt": array("i", bytes(4 * 16 * 60))},
+            "960 prompt tokens and 0 bytes of payload do not go into a ring of 64 cells",
+        ),
+        ({"payload": bytes(64 * 59)}, "3 prompt tokens and 3776 bytes of payload do not go"),
         ({"stop_token_ids": range(17)}, "got 17 and 3"),
         ({"request_id": b"x" * 129}, "got 0 and 129"),
     ],
@@ -166,9 +199,9 @@ def test_what_is_not_a_channel_is_refused_by_name(line: Line) -> None:
     os.close(plain)
 
 
-@pytest.mark.parametrize("sizes", [(0, 16), (16, 0), (1, 16), (48, 16), (16, 17)])
-def test_a_ring_that_is_no_power_of_two_is_refused(sizes: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"got {sizes[0]} and {sizes[1]}"):
+@pytest.mark.parametrize("sizes", [(0, 16, 2), (16, 0, 2), (1, 16, 2), (48, 16, 2), (16, 17, 2), (16, 16, 1)])
+def test_a_ring_that_is_no_power_of_two_is_refused(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=f"got {sizes[0]}, {sizes[1]} and {sizes[2]}"):
         create_channel(1, *sizes)
 
 

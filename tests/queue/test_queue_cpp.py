@@ -37,7 +37,15 @@ WEAKENED = {
     "a lying tail believed": (HOSTILE, RING, "lies() ? 0 : tail_ - head_", "tail_ - head_"),
     "a lying head believed": (HOSTILE, RING, "used <= capacity_ ? capacity_ - used : 0", "capacity_ - used"),
     "more cells than published": (HOSTILE, ENDS, " || said.cells > published)", ")"),
-    "more tokens than cells": (HOSTILE, ENDS, "said.cells != cells_of(said.prompt_tokens) ||", ""),
+    "more than cells": (HOSTILE, ENDS, "said.cells != cells_of(said.prompt_tokens, said.payload_bytes) ||", ""),
+    "more result than published": (HOSTILE, ENDS, " && told.cells <= published)", ")"),
+    "more result than cells": (HOSTILE, ENDS, "told.cells == result_cells_of(told.bytes) &&", ""),
+    "a result judged in place": (
+        HOSTILE,
+        ENDS,
+        "= result.head;",
+        "= *reinterpret_cast<ResultHead*>(channel_.results());",
+    ),
     "more stop tokens than places": (HOSTILE, ENDS, "said.stop_tokens > kStopTokensMax ||", ""),
     "judged in place": (HOSTILE, ENDS, "= message.head;", "= *reinterpret_cast<SubmitHead*>(channel_.cells());"),
 }

@@ -15,10 +15,11 @@ from queue_line import Line
 
 from aruntime.queue.channel import EngineChannel
 
-# The layout of csrc/queue/channel.hpp, with 64 cells and 16 records.
-SUBMIT_TAIL, SUBMIT_HEAD, OUTPUT_TAIL, CELLS, CELL_BYTES = 64, 128, 192, 448, 64
+# The layout of csrc/queue/channel.hpp, with 64 cells, 16 records and 16 cells of results.
+SUBMIT_TAIL, SUBMIT_HEAD, OUTPUT_TAIL, RESULT_TAIL, CELLS, CELL_BYTES = 64, 128, 192, 320, 576, 64
 RECORDS = CELLS + 64 * CELL_BYTES
-END = RECORDS + 16 * 32
+RESULTS = RECORDS + 16 * 32
+END = RESULTS + 16 * CELL_BYTES
 
 
 def write(line: Line, at: int, data: bytes) -> None:
@@ -34,11 +35,14 @@ def empty_both_rings(line: Line) -> None:
         if message[0] == "submit":
             assert 1 <= len(message[3]) <= 59 * 16  # type: ignore[arg-type]
             assert len(message[4]["stop_token_ids"]) <= 16  # type: ignore[index]
+            assert len(message[4]["payload"]) <= 58 * CELL_BYTES  # type: ignore[index]
     assert line.engine.receive() is None
     for _ in range(16 + 2):
         records = line.front_end.take()
         assert len(records) <= 16
         assert all(0 <= record[4] <= 8 for record in records)
+    for _ in range(16 + 2):
+        assert sum(len(result) for _, _, result in line.front_end.take_results()) < 16 * CELL_BYTES
 
 
 EDIT = st.tuples(st.integers(SUBMIT_TAIL, END - 1), st.binary(min_size=1, max_size=16))
@@ -52,6 +56,7 @@ def test_random_bytes_anywhere_are_survived(attacks: list[list[tuple[int, bytes]
         line.submit()
         line.front_end.try_cancel(1, 2)
         line.engine.send([(0, 0, 1, 0, 0, 0, 0.0)] * 3)
+        line.engine.try_result(0, 0, bytes(100))
         for at, data in edits:
             write(line, at, data[: END - at])
         empty_both_rings(line)
@@ -72,6 +77,8 @@ def test_random_bytes_anywhere_are_survived(attacks: list[list[tuple[int, bytes]
         (CELLS + 32, 17),
         (CELLS + 32, 2**32 - 1),
         (CELLS + 56, 17),  # stop_tokens
+        (CELLS + 60, 1),  # payload_bytes
+        (CELLS + 60, 2**32 - 1),
         (SUBMIT_TAIL, 3),  # less than the head
         (SUBMIT_TAIL, 65),  # more than the ring
         (SUBMIT_TAIL + 4, 1),  # 2**32 and more
@@ -114,6 +121,32 @@ def test_an_output_tail_that_lies_is_refused(line: Line) -> None:
     assert line.front_end.refused == 1
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (RESULTS, 1),  # cells
+        (RESULTS, 2**32 - 1),
+        (RESULTS + 12, 0),  # bytes
+        (RESULTS + 12, 65),
+        (RESULTS + 12, 2**32 - 1),
+        (RESULT_TAIL, 1),  # less than the message
+        (RESULT_TAIL, 17),  # more than the ring
+        (RESULT_TAIL + 4, 1),
+    ],
+)
+def test_a_malformed_result_is_counted_and_dropped_and_the_next_one_is_taken(line: Line, at: int, value: int) -> None:
+    line.engine.try_result(1, 1, b"one")
+    line.engine.try_result(2, 1, b"two")
+    write(line, at, struct.pack("<I", value))
+    assert line.front_end.take_results() == []
+    assert line.front_end.refused == 1
+    assert line.front_end.take_results() == []
+    if at >= RESULTS:
+        line.engine.try_result(3, 1, b"three")
+        assert line.front_end.take_results() == [(3, 1, b"three")]
+    assert line.front_end.refused == 1
+
+
 def test_a_head_that_lies_makes_the_ring_full(line: Line) -> None:
     line.submit(prompt=array("i", bytes(4 * 16 * 59)))
     write(line, SUBMIT_HEAD, struct.pack("<Q", 2**63))
@@ -125,12 +158,13 @@ def test_a_head_that_lies_makes_the_ring_full(line: Line) -> None:
     ("at", "data", "complaint"),
     [
         (0, b"X", "not a channel of this layout"),
-        (7, b"2", "not a channel of this layout"),
+        (7, b"1", "not a channel of this layout"),
         (8, b"\x08", "another epoch"),
         (16, struct.pack("<I", 128), "sizes do not add up"),
         (16, struct.pack("<I", 0), "sizes do not add up"),
         (16, struct.pack("<II", 2**31, 2**31), "sizes do not add up"),
         (20, struct.pack("<I", 17), "sizes do not add up"),
+        (24, struct.pack("<I", 32), "sizes do not add up"),
     ],
 )
 def test_a_header_that_lies_is_not_opened(line: Line, at: int, data: bytes, complaint: str) -> None:

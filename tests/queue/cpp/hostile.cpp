@@ -44,6 +44,7 @@ using namespace talk;
 
 constexpr std::uint32_t kCells = 32;
 constexpr std::uint32_t kOutputs = 16;
+constexpr std::uint32_t kResults = 16;
 
 // Numbers that hurt: borders of the rings, of the types, and small changes of what is there.
 std::uint32_t word(std::mt19937_64& random, std::uint32_t was) {
@@ -66,14 +67,22 @@ void write(const Channel& channel, std::size_t at, std::mt19937_64& random) {
 // Overwrites a word of an index or a flag, a word of a cell or a record, or a cell by a head that agrees with itself.
 void scribble(const Channel& channel, std::mt19937_64& random) {
   constexpr std::size_t kLines = sizeof(ChannelHeader) / kCacheLine;  // the first is what `open` has checked
-  const std::size_t end = channel_bytes(kCells, kOutputs);
-  switch (random() % 3) {
+  const std::size_t end = channel_bytes(kCells, kOutputs, kResults);
+  switch (random() % 4) {
     case 0: return write(channel, (1 + random() % (kLines - 1)) * kCacheLine + random() % 2 * 4, random);
     case 1: return write(channel, (sizeof(ChannelHeader) + random() % (end - sizeof(ChannelHeader))) / 4 * 4, random);
+    case 2: {
+      ResultHead head;
+      head.bytes = random() % 2 ? word(random, 0) : kResults * kCellBytes;
+      head.cells = result_cells_of(head.bytes);
+      std::memcpy(channel.results() + random() % kResults, &head, kCellBytes);
+      return;
+    }
   }
   SubmitHead head;
   head.prompt_tokens = random() % 2 ? word(random, 0) : kCells * kTokensPerCell;
-  head.cells = cells_of(head.prompt_tokens);
+  head.payload_bytes = random() % 2 ? word(random, 0) : kCells * kCellBytes;
+  head.cells = cells_of(head.prompt_tokens, head.payload_bytes);
   std::memcpy(channel.cells() + random() % kCells, &head, kCellBytes);
 }
 
@@ -91,21 +100,29 @@ void turn(FrontEndEnd& front_end, EngineEnd& engine, std::uint32_t n, const std:
     EXPECT(message.prompt.size() == message.head.prompt_tokens && message.head.stop_tokens <= kStopTokensMax);
     EXPECT(message.prompt.size() <= std::size_t{kCells - kSubmitHeadCells} * kTokensPerCell);
     EXPECT(!message.prompt.empty());
+    EXPECT(message.payload.size() == message.head.payload_bytes && message.payload.size() <= kCells * kCellBytes);
   }
   const OutputRecord sent[3] = {output_of(n), output_of(n + 1), output_of(n + 2)};
   EXPECT(engine.send(sent, 3) <= 3);
+  for (std::uint32_t i = 0; i < 3; ++i) try_answer(engine, n + i);
   engine.ring_bell();
   attack();
   OutputRecord taken[kOutputs];
   const std::uint32_t count = front_end.take(taken, kOutputs);
   EXPECT(count <= kOutputs);
   for (std::uint32_t i = 0; i < count; ++i) EXPECT(taken[i].finish <= FinishReason::kDraining);
+  Result result;
+  for (std::uint64_t left = front_end.result_cells(); left > 0 && front_end.take_result(result);) {
+    EXPECT(result.bytes.size() == result.head.bytes && result.bytes.size() < kResults * kCellBytes);
+    left -= std::min<std::uint64_t>(left, result.head.cells);
+  }
+  EXPECT(front_end.result_cells() <= kResults);
   front_end.prepare_sleep();
 }
 
 std::uint64_t run_seed(std::uint64_t seed, bool while_read) {
   std::mt19937_64 random(seed);
-  const Line line(seed, kCells, kOutputs);
+  const Line line(seed, kCells, kOutputs, kResults);
   const Channel hand(line.file, line.epoch);
   FrontEndEnd front_end(line.file, line.engine_bell, line.epoch);
   EngineEnd engine(line.file, line.front_end_bell, line.epoch);

@@ -2,7 +2,7 @@
 //
 //   kills random COUNT SEED    a front end that submits, cancels and reads in a loop dies at a moment of chance
 //   kills front_end            a front end dies at every single instruction of a submit that wraps round, and its ring
-//   kills engine               an engine dies at every single instruction of a receive, a send and its ring
+//   kills engine               an engine dies at every single instruction of a receive, a result, a send and its ring
 //
 // Prints how many were killed.
 #include <signal.h>
@@ -78,7 +78,7 @@ unsigned long kill_at_random(unsigned long count, unsigned long seed) {
       ::mmap(nullptr, sizeof(std::uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   std::uint32_t heard_in_all = 0;
   for (run_number = 1; run_number <= count; ++run_number) {
-    const Line line(run_number, 64, 16);
+    const Line line(run_number, 64, 16, 16);
     promised->store(0);
     const pid_t child = begin([&] {
       FrontEndEnd front_end(line.file, line.engine_bell, line.epoch);
@@ -111,13 +111,13 @@ unsigned long kill_at_random(unsigned long count, unsigned long seed) {
 }
 
 // The first messages fill the ring so far that the next one wraps round its end.
-constexpr std::uint32_t kCells = 32;
+constexpr std::uint32_t kCells = 16;
 constexpr std::uint32_t kBefore = 4;
 
 unsigned long kill_front_end_at_every_instruction() {
   std::uint32_t heard = 0;
   for (run_number = 0;; ++run_number) {
-    const Line line(run_number + 1, kCells, 16);
+    const Line line(run_number + 1, kCells, 16, 2);
     EngineEnd engine(line.file, line.front_end_bell, line.epoch);
     Message message;
     std::uint32_t next = 0;
@@ -129,10 +129,12 @@ unsigned long kill_front_end_at_every_instruction() {
       }
       SubmitHead head = head_of(kBefore);
       const auto prompt = prompt_of(kBefore);
+      const auto payload = payload_of(kBefore);
       head.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
+      head.payload_bytes = static_cast<std::uint32_t>(payload.size());
       EXPECT(engine.prepare_sleep());
       ::raise(SIGSTOP);
-      front_end.try_submit(head, prompt.data());
+      front_end.try_submit(head, prompt.data(), payload.data());
       ::raise(SIGSTOP);
     });
     // The child's engine end read the first ones; what is left is the message that it died in, whole or not at all.
@@ -149,7 +151,7 @@ unsigned long kill_front_end_at_every_instruction() {
 
 unsigned long kill_engine_at_every_instruction() {
   for (run_number = 0;; ++run_number) {
-    const Line line(run_number + 1, kCells, 4);
+    const Line line(run_number + 1, kCells, 4, 8);
     FrontEndEnd front_end(line.file, line.engine_bell, line.epoch);
     EXPECT(try_say(front_end, 0));
     EXPECT(front_end.prepare_sleep());
@@ -157,9 +159,11 @@ unsigned long kill_engine_at_every_instruction() {
       EngineEnd engine(line.file, line.front_end_bell, line.epoch);
       Message message;
       message.prompt.reserve(kCells * kTokensPerCell);
+      message.payload.reserve(kCells * kCellBytes);
       const OutputRecord records[3] = {output_of(0), output_of(1), output_of(2)};
       ::raise(SIGSTOP);
       engine.receive(message);
+      try_answer(engine, 0);
       engine.send(records, 3);
       engine.ring_bell();
       ::raise(SIGSTOP);
@@ -168,11 +172,17 @@ unsigned long kill_engine_at_every_instruction() {
     const std::uint32_t taken = front_end.take(records, 8);
     EXPECT(taken == 0 || taken == 3);
     for (std::uint32_t n = 0; n < taken; ++n) expect_answered(records[n], n);
+    Result result;
+    const bool answered = front_end.result_cells() > 0 && front_end.take_result(result);
+    EXPECT(answered || taken == 0);  // who sees the end finds the result
+    if (answered) expect_result(result, 0);
     EXPECT(front_end.refused() == 0);
     EXPECT(front_end.prepare_sleep());
     std::uint32_t fits = 0;  // nobody reads any more: a full ring is an answer
     while (front_end.try_tell(MessageKind::kCancel, fits, 0)) ++fits;
-    EXPECT(fits == kCells || fits == kCells - cells_of(static_cast<std::uint32_t>(prompt_of(0).size())));
+    const std::uint32_t said = cells_of(static_cast<std::uint32_t>(prompt_of(0).size()),
+                                        static_cast<std::uint32_t>(payload_of(0).size()));
+    EXPECT(fits == kCells || fits == kCells - said);
     if (!inside) break;
   }
   return run_number + 1;

@@ -1,5 +1,5 @@
-// What the two ends of a test channel say: submit or cancel number n, output number n, each recognisable to its last
-// byte.
+// What the two ends of a test channel say: submit or cancel number n, output number n, result number n, each
+// recognisable to its last byte.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -27,6 +27,13 @@ inline std::vector<std::int32_t> prompt_of(std::uint32_t n) {
   return prompt;
 }
 
+// Of every second message; 0 to 3 cells.
+inline std::vector<std::byte> payload_of(std::uint32_t n) {
+  std::vector<std::byte> payload(n % 2 == 0 ? mix(n + 1) % 150 : 0);
+  for (std::uint32_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<std::byte>(mix(n * 2000 + i));
+  return payload;
+}
+
 inline SubmitHead head_of(std::uint32_t n) {
   SubmitHead head;
   head.slot = n;
@@ -42,8 +49,10 @@ inline bool try_say(FrontEndEnd& end, std::uint32_t n) {
   if (is_cancel(n)) return end.try_tell(MessageKind::kCancel, n, mix(n));
   SubmitHead head = head_of(n);
   const auto prompt = prompt_of(n);
+  const auto payload = payload_of(n);
   head.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
-  return end.try_submit(head, prompt.data());
+  head.payload_bytes = static_cast<std::uint32_t>(payload.size());
+  return end.try_submit(head, prompt.data(), payload.data());
 }
 
 inline void expect_said(Received received, const Message& message, std::uint32_t n) {
@@ -55,8 +64,9 @@ inline void expect_said(Received received, const Message& message, std::uint32_t
   EXPECT(received == Received::kSubmit);
   SubmitHead head = head_of(n);
   head.prompt_tokens = static_cast<std::uint32_t>(prompt_of(n).size());
-  head.cells = cells_of(head.prompt_tokens);
+  head.cells = cells_of(head.prompt_tokens, static_cast<std::uint32_t>(payload_of(n).size()));
   EXPECT(message.prompt == prompt_of(n));
+  EXPECT(message.payload == payload_of(n));
   EXPECT(message.head.slot == n && message.head.generation == mix(n) && message.head.deadline_s == n);
   EXPECT(message.head.cells == head.cells && message.head.stop_tokens == n % 17);
   EXPECT(std::memcmp(message.head.stop_token_ids, head.stop_token_ids, sizeof head.stop_token_ids) == 0);
@@ -80,6 +90,16 @@ inline void expect_answered(const OutputRecord& record, std::uint32_t n) {
   EXPECT(std::memcmp(&record, &want, sizeof want) == 0);
 }
 
+inline bool try_answer(EngineEnd& end, std::uint32_t n) {
+  const auto payload = payload_of(2 * n);
+  return end.try_result(n, mix(n), payload.data(), static_cast<std::uint32_t>(payload.size()));
+}
+
+inline void expect_result(const Result& result, std::uint32_t n) {
+  EXPECT(result.head.slot == n && result.head.generation == mix(n));
+  EXPECT(result.bytes == payload_of(2 * n));
+}
+
 // A channel's file and both bells, of one epoch.
 struct Line {
   std::uint64_t epoch;
@@ -87,8 +107,8 @@ struct Line {
   int engine_bell = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   int front_end_bell = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-  Line(std::uint64_t number, std::uint32_t submit_cells, std::uint32_t output_records)
-      : epoch(number), file(create_channel(number, submit_cells, output_records)) {}
+  Line(std::uint64_t number, std::uint32_t submit_cells, std::uint32_t output_records, std::uint32_t result_cells)
+      : epoch(number), file(create_channel(number, submit_cells, output_records, result_cells)) {}
   Line(const Line&) = delete;
   Line& operator=(const Line&) = delete;
   ~Line() {

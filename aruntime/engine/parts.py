@@ -1,0 +1,38 @@
+"""What the loop turns: a decoder and a tensor model each bring a runner and an exchange of their own."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from aruntime.queue.channel import EngineChannel
+from aruntime.scheduler.scheduler import StepPlan
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+class Step(Protocol):
+    """A step that was launched."""
+
+    def fetch(self) -> tuple[Array, Array]:
+        """Wait for it. Returns the tokens [R] int32 and their log-probabilities [R] float32."""
+
+
+class Runner(Protocol):
+    """Runs planned steps; `steps_ahead` are worth launching before the first of them is fetched."""
+
+    @property
+    def steps_ahead(self) -> int: ...
+    def launch(self, plan: StepPlan) -> Step: ...
+
+
+class Exchange(Protocol):
+    """Between the rings and the scheduler."""
+
+    def attach(self, front_end: int, channel: EngineChannel) -> None: ...
+    def detach(self, front_end: int) -> None: ...
+    def receive(self) -> None: ...
+    def deliver(self) -> None: ...
+    def prepare_sleep(self) -> bool: ...
+    def awake(self) -> None: ...
+    @property
+    def refused(self) -> int: ...
