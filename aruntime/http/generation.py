@@ -17,7 +17,7 @@ from aruntime.base import log
 from aruntime.base.errors import ServingError
 from aruntime.http.choices import Choice
 from aruntime.http.errors import as_refusal
-from aruntime.http.meter import Meter
+from aruntime.http.meter import Count, Meter
 from aruntime.wire.answers import Answer, Usage
 from aruntime.wire.errors import error_event
 
@@ -110,13 +110,7 @@ class Generation(Response):
         return event + self._answer.end(output.choice, reason) if reason else event
 
     def _take(self, output: Output) -> str:
-        """The text that `output` adds. A choice that reached a stop string is ended in the engine too."""
-        choice = self._choices[output.choice]
-        text = choice.take(output)
-        self._meter.output(output.choice)
-        if choice.stopped:
-            self._ticket.cancel_choice(output.choice)
-        return text
+        return take(output, self._ticket, self._choices, self._meter)
 
     def _usage(self) -> Usage:
         n = self._ask.n
@@ -129,6 +123,32 @@ class Generation(Response):
 
     def _start(self, headers: list[tuple[bytes, bytes]]) -> dict[str, object]:
         return {"type": "http.response.start", "status": 200, "headers": [*headers, *self._marks]}
+
+
+def take(output: Output, ticket: Ticket, choices: Sequence[Choice], count: Count) -> str:
+    """The text that `output` adds, counted. A choice that reached a stop string is ended in the engine too."""
+    choice = choices[output.choice]
+    text = choice.take(output)
+    count.output(output.choice, text)
+    if choice.finish_reason:
+        count.answer(output.choice, choice.tokens, choice.finish_reason)
+    if choice.stopped:
+        ticket.cancel_choice(output.choice)
+    return text
+
+
+async def discard(ticket: Ticket, choices: Sequence[Choice], count: Count, request_id: str) -> None:
+    """Read a mirrored request to its end and count it as if somebody had asked; nothing is sent. Closes `ticket`."""
+    code = "client_closed"  # cancelled
+    try:
+        async for output in ticket:
+            take(output, ticket, choices, count)
+        code = "ok"
+    except Exception as error:
+        code = as_refusal(error, request_id).code
+    finally:
+        ticket.close()
+        count.end(code)
 
 
 def _body(data: bytes, *, more: bool = True) -> dict[str, object]:
