@@ -7,11 +7,12 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aruntime.control import lives, stages
 
 # The file that a diagram stands in, and what it draws.
-DIAGRAMS: dict[str, Mapping[str, Mapping[str, str]]] = {
+DIAGRAMS: dict[str, Mapping[Any, Mapping[str, str]]] = {
     "lives.md": lives.TRANSITIONS,
     "rollout.md": stages.TRANSITIONS,
 }
