@@ -19,8 +19,8 @@ deadline (504) and the server's state (503) say nothing of the version and count
     plus the tolerance. For a p95: of the candidate's times the share that lies above ratio * the stable version's p95,
     against 5 %. Both are interpolated in their bucket.
  2. *It is no accident of the stable version's sample*, whose share is an estimate too: Fisher's exact test of the two
-    counts, at equal rates. For a p95: of the counts above the last bound that leaves 5 % of both together above it, and
-    no fewer than 20 (a quantile test, which is exact whatever the distribution).
+    counts, at equal rates. For a p95: of the counts above the last bound that leaves enough above it to tell (a
+    quantile test, which is exact whatever the distribution).
 The second bounds the false alarms: two versions that are alike differ so by chance with a probability below the level.
 Lengths have one test for both: Kolmogorov-Smirnov of the two samples, of the distance beyond the tolerance.
 
@@ -170,7 +170,7 @@ def _p95(
     if p95_s is None or ratio_max * p95_s > bounds_s[-1]:
         return Verdict(gate, "undecided", f"the stable version's p95 is beyond what is measured, {bounds_s[-1]:g} s")
     above = math.floor(n * _share_above(counts, bounds_s, ratio_max * p95_s) + 1e-9)
-    cut = _tail_bucket(counts, n, other_counts, m)
+    cut = _tail_bucket(counts, n, other_counts, m, alpha)
     hits, other_hits = math.floor(n * _tail(counts, cut)), math.ceil(m * _tail(other_counts, cut))
     chance = max(binomial_tail(above, n, 1 - _QUANTILE), fisher_tail(hits, n, other_hits, m))
     own_s = _quantile(counts, bounds_s)
@@ -227,7 +227,12 @@ def _tail(counts: Counts, first: int) -> float:
     return sum(counts[first:]) / sum(counts)
 
 
-def _tail_bucket(counts: Counts, n: int, other_counts: Counts, m: int) -> int:
-    """The last bucket from which on there are at least 5 % of both samples together, and no fewer than FEW."""
-    least = max(FEW, (1 - _QUANTILE) * (n + m))
-    return next(i for i in reversed(range(len(counts))) if n * _tail(counts, i) + m * _tail(other_counts, i) >= least)
+def _tail_bucket(counts: Counts, n: int, other_counts: Counts, m: int, alpha: float) -> int:
+    """The last bucket from which on there are enough of both samples together.
+
+    Enough is as many as 5 % of the candidate's, and half as many again as would, if all were the candidate's, be
+    significant. It depends on the sizes and on both samples together only, so Fisher's test of the tail stays exact.
+    """
+    enough = max((1 - _QUANTILE) * n, 1.5 * math.log(alpha) / math.log(n / (n + m)))
+    buckets = reversed(range(1, len(counts)))
+    return next((i for i in buckets if n * _tail(counts, i) + m * _tail(other_counts, i) >= enough), 0)

@@ -79,9 +79,8 @@ class Engine:
     loaded: Loaded | None = None
 
     def close(self) -> None:
-        """Let go of everything but the process."""
+        """Let go of everything but the process, and the table: front ends still count what died with it."""
         self.line.close()
-        self.table.close()
         os.close(self.table_fd)
         os.close(self.bell)
 

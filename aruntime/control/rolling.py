@@ -5,15 +5,15 @@ each change    ──► the journal: where it is now, and why, in the audit tra
 """
 
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 from aruntime.control.gates import Observation, Verdict
 from aruntime.control.host import Host
-from aruntime.control.observed import Observed
+from aruntime.control.observed import Tally, read
 from aruntime.control.rollout import Rollout
 from aruntime.control.stages import Record
 from aruntime.control.version import Version
+from aruntime.queue.table import Table
 from aruntime.wire.control import Probed, Split
 
 CANARY = "canary"
@@ -42,11 +42,10 @@ class Rolling:
         self._spawn = spawn
         self._on_change = on_change
         self._saved: Record | None = None
-        self._observed = {version.number: Observed() for version in (stable, candidate)}
+        self._seen = {version.number: _Seen() for version in (stable, candidate)}
         self._deaths = (stable.deaths, candidate.deaths)
         self._working: set[int] = set()
         self._tried_s: dict[int, float] = {}
-        self._golden = (0, 0)
         self._asking = False
         self._told_ready = False
         self._save("begun" if record.stage == "preparing" else "resumed after a restart of the server")
@@ -93,10 +92,9 @@ class Rolling:
         elif self.candidate.ready and not self._told_ready:
             self._told_ready = True
             self.rollout.ready(golden=self.candidate.has_golden)
-        stable, candidate = self._read(self.stable), self._read(self.candidate)
+        stable, candidate = (self._seen[version.number].look(version) for version in (self.stable, self.candidate))
         if not self._missing():
-            asked, passed = self._golden
-            self.rollout.tick(now_s, replace(candidate, golden_asked=asked, golden_passed=passed), stable)
+            self.rollout.tick(now_s, candidate, stable)
         self._settle("rollout")
         self._make_true(now_s)
 
@@ -144,9 +142,8 @@ class Rolling:
         """A probe that came to no result counts for nothing."""
         self._asking = False
         if probed.passed or probed.wrong:
-            asked, passed = self._golden
-            count = max(1, probed.questions)
-            self._golden = (asked + count, passed + count - probed.wrong)
+            asked = max(1, probed.questions)
+            self._seen[self.candidate.number].tally.ask(asked, asked - probed.wrong)
 
     def _tell_deaths(self) -> None:
         before, self._deaths = self._deaths, (self.stable.deaths, self.candidate.deaths)
@@ -154,9 +151,6 @@ class Rolling:
             self.rollout.stable_died()
         for _ in range(self._deaths[1] - before[1]):
             self.rollout.candidate_died()
-
-    def _read(self, version: Version) -> Observation:
-        return self._observed[version.number].read(version.tables())
 
     def _save(self, reason: str, actor: str = "rollout") -> None:
         before, record = self._saved, self.rollout.record
@@ -170,6 +164,25 @@ class Rolling:
                 record.paused,
             ):
                 self._host.journal.record(actor, "rollout", subject, stage_of(record), reason)
+
+
+class _Seen:
+    """What was counted of one version, as its engines come and go."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self._last: list[Table] = []
+        self._gone: list[Table] = []
+
+    def look(self, version: Version) -> Observation:
+        """All of it, now. A table is read a last time one look after its engine died: its front ends knew by then."""
+        now = version.tables()
+        for table in [*now, *self._gone]:
+            self.tally.see(table, read(table))
+        for table in self._gone:
+            self.tally.end(table)
+        self._last, self._gone = now, [table for table in self._last if table not in now]
+        return self.tally.total
 
 
 def stage_of(record: Record) -> str:

@@ -22,6 +22,7 @@ from aruntime.admission.ledger import REQUESTS, TOKENS
 from aruntime.admission.route import Route
 from aruntime.control.view import View
 from aruntime.queue.columns import (
+    ANSWER_TOKENS,
     E2E,
     ENGINE_ROW,
     ITL,
@@ -83,13 +84,16 @@ _COUNTERS: dict[str, tuple[str, _Read]] = {
     "aruntime_prompt_tokens": ("Prompt tokens, cached ones included", _engine(Column.PROMPT_TOKENS)),
     "aruntime_cached_tokens": ("Prompt tokens that the cache gave", _engine(Column.CACHED_TOKENS)),
     "aruntime_output_tokens": ("Tokens generated", _engine(Column.OUTPUT_TOKENS)),
+    "aruntime_answers_empty": ("Choices that ended without any text", _front_ends(Column.ANSWERS_EMPTY)),
     "aruntime_refused_messages": ("Malformed messages found in shared memory", _engine(Column.REFUSED)),
 }
 _HISTOGRAMS = {
     "aruntime_time_to_first_token_seconds": ("From arrival to the first token", TTFT),
     "aruntime_inter_token_seconds": ("Between outputs of one choice", ITL),
     "aruntime_request_seconds": ("From arrival to the end", E2E),
+    "aruntime_answer_tokens": ("Tokens of a choice that ended", ANSWER_TOKENS),
 }
+_FINISH_REASONS = {"stop": Column.ANSWERS_STOP, "length": Column.ANSWERS_LENGTH}
 _TENANT_GAUGES = {
     "aruntime_tenant_sequences_in_flight": ("Its sequences admitted and not ended", TenantColumn.IN_FLIGHT),
     "aruntime_tenant_sequences_waiting": ("Its sequences that wait for a first step", TenantColumn.WAITING),
@@ -195,12 +199,17 @@ def _by_replica(routes: list[tuple[list[str], Route]]) -> Iterable[Metric]:
         for i, code in enumerate(RESULT_CODES):
             requests.add_metric([*labels, code], route.table.sum(Column.RESULTS + i))
     yield requests
+    answers = CounterMetricFamily("aruntime_answers", "Choices ended, by how", labels=[*_REPLICA, "finish_reason"])
+    for labels, route in routes:
+        for reason, column in _FINISH_REASONS.items():
+            answers.add_metric([*labels, reason], route.table.sum(column))
+    yield answers
     for name, (text, histogram) in _HISTOGRAMS.items():
-        durations = HistogramMetricFamily(name, text, labels=_REPLICA)
+        buckets = HistogramMetricFamily(name, text, labels=_REPLICA)
         for labels, route in routes:
-            counts, total_s = histogram.totals(route.table)
-            durations.add_metric(labels, list(zip(_bounds(histogram), counts, strict=True)), total_s)
-        yield durations
+            counts, total = histogram.totals(route.table)
+            buckets.add_metric(labels, list(zip(_bounds(histogram), counts, strict=True)), total)
+        yield buckets
 
 
 def _cache_config(routes: list[tuple[list[str], Route]]) -> Metric:

@@ -69,10 +69,14 @@ def test_a_test_is_quick_however_many_there_are() -> None:
     assert fisher_tail(60_000, 1_000_000, 50_000, 1_000_000) < 1e-12
 
 
-@pytest.mark.parametrize(("requests", "beside"), [(50, 50), (50, 2000), (400, 400)])
+@pytest.mark.parametrize(("requests", "beside"), [(25, 25), (50, 50), (50, 2000), (400, 400)])
 def test_equal_versions_breach_no_more_often_than_alpha_says(requests: int, beside: int) -> None:
     rounds, alpha = 400, 0.1
-    alarms = sum(bool(breaches(play(2 * seed, requests), play(2 * seed + 1, beside), alpha)) for seed in range(rounds))
+
+    def one(seed: int, n: int) -> Observation:
+        return play(seed, n, errors=0.15, empty=0.15)
+
+    alarms = sum(bool(breaches(one(2 * seed, requests), one(2 * seed + 1, beside), alpha)) for seed in range(rounds))
     # Were it exactly alpha, so many would be seen in 1 of 1000 runs.
     assert binomial_tail(alarms, rounds, alpha) > 0.001, alarms
 
@@ -96,6 +100,24 @@ def test_a_bad_version_is_found_in_two_windows_of_the_fewest_requests(gate: str,
         for seed in range(60)
     ]
     assert sum(found) >= 48, sum(found)
+
+
+def test_few_on_both_sides_are_bad_luck_and_many_on_one_are_not() -> None:
+    candidate = Observation(ok=45, errors=5)
+    assert breaches(candidate, Observation(ok=50)) == {}
+    assert list(breaches(candidate, Observation(ok=5000))) == ["errors"]
+
+
+def test_the_many_times_of_one_answer_are_one_observation() -> None:
+    """4 slow answers of 50 are 80 slow times of 1000."""
+    usual, slow = buckets(ITL, [0.01] * 20), buckets(ITL, [0.5] * 20)
+
+    def seen(answers: int, slowly: int) -> Observation:
+        itl = tuple((answers - slowly) * one + slowly * two for one, two in zip(usual, slow, strict=True))
+        return Observation(ok=answers, stopped=answers, itl=itl)
+
+    assert breaches(seen(50, 4), seen(1000, 0)) == {}
+    assert list(breaches(seen(50, 15), seen(1000, 0))) == ["itl"]
 
 
 def test_what_is_tolerated_passes_however_many_there_are() -> None:

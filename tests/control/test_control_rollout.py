@@ -113,6 +113,17 @@ def test_a_bad_version_comes_back_from_every_stage_before_its_window_is_over(sta
     assert drive.rollout.record.reason.startswith({"slow": "ttft: p95", "errors": "errors: 20 of 45"}.get(bad, bad))
 
 
+def test_what_turns_bad_since_the_last_look_is_seen_at_the_end_of_the_stage() -> None:
+    drive = Drive()
+    drive.to("canary", 1)
+    drive.tick()
+    drive.tick(30.0, answers(40), answers(1000))
+    drive.tick(29.0, answers(4, errors=25), None)  # 69: the next look would be at 80
+    assert drive.stage == "canary"
+    drive.tick(2.0)
+    assert (drive.stage, drive.rollout.record.step) == ("rolled_back", 1)
+
+
 def test_without_traffic_of_its_own_the_stable_version_is_what_it_last_was() -> None:
     drive = Drive()
     drive.stable = Observation()  # nothing was counted before the rollout
