@@ -375,7 +375,7 @@ class TensorHouse:
 
     def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         (served,) = house.view._served.values()
-        house.view._served[0] = replace(served, engine="onnx", inputs=[IMAGE], outputs=[SUMS, NAMES])
+        house.view._served[0] = replace(served, tokenizer=None, engine="onnx", inputs=[IMAGE], outputs=[SUMS, NAMES])
         monkeypatch.setattr(house.view.door, "admit", self._admit)
         self.house = house
         self.ticket = TensorTicket()

@@ -90,14 +90,16 @@ inline void expect_answered(const OutputRecord& record, std::uint32_t n) {
   EXPECT(std::memcmp(&record, &want, sizeof want) == 0);
 }
 
+inline std::vector<std::byte> answer_of(std::uint32_t n) { return payload_of(2 * n); }
+
 inline bool try_answer(EngineEnd& end, std::uint32_t n) {
-  const auto payload = payload_of(2 * n);
-  return end.try_result(n, mix(n), payload.data(), static_cast<std::uint32_t>(payload.size()));
+  const auto answer = answer_of(n);
+  return end.try_result(n, mix(n), answer.data(), static_cast<std::uint32_t>(answer.size()));
 }
 
 inline void expect_result(const Result& result, std::uint32_t n) {
   EXPECT(result.head.slot == n && result.head.generation == mix(n));
-  EXPECT(result.bytes == payload_of(2 * n));
+  EXPECT(result.bytes == answer_of(n));
 }
 
 // A channel's file and both bells, of one epoch.
