@@ -56,6 +56,7 @@ class Host:
     journal: Journal
     clock: Callable[[], float]
     evict: Callable[[Sequence[VersionKey]], Awaitable[None]] = _evict_nobody
+    on_cpu: bool = True
     replicas: int = 0
 
     def next_replica(self) -> int:

@@ -160,7 +160,3 @@ def in_words(count: int) -> str:
             return f"{size:.4g} {unit}"
         size /= 1024
     return f"{size:.4g} TiB"
-
-
-def memory_bytes() -> int:
-    return 4 << 30

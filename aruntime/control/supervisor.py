@@ -18,12 +18,13 @@ from aruntime.base import log
 from aruntime.base.errors import ModelNotReady, ServingError
 from aruntime.control.actions import Actions
 from aruntime.control.catalog import Catalog
+from aruntime.control.device_memory import DeviceUnknown, is_cpu, memory_bytes
 from aruntime.control.guest import Guest
 from aruntime.control.host import Host, Settings, VersionKey
 from aruntime.control.journal import Journal
 from aruntime.control.launcher import Launcher
 from aruntime.control.repository import Repository
-from aruntime.control.residency import Memory, memory_bytes
+from aruntime.control.residency import Memory
 from aruntime.control.settings import VersionRefused
 from aruntime.control.switchboard import Switchboard
 from aruntime.control.tenants import Tenants, TenantsRefused
@@ -111,10 +112,10 @@ class Supervisor:
         """Find the models and load those that must be ready; what cannot be loaded says why."""
         try:
             repository = await asyncio.to_thread(Repository, self._settings.repository)
-            host = self._host(repository)
+            host = await asyncio.to_thread(self._host, repository)
             catalog = Catalog(host, self._break)
             await catalog.open()
-        except (VersionRefused, OSError) as error:
+        except (VersionRefused, DeviceUnknown, OSError) as error:
             log.error("repository.refused", reason=str(error))
             self._give_up()
             return
@@ -124,10 +125,19 @@ class Supervisor:
 
     def _host(self, repository: Repository) -> Host:
         settings = self._settings
-        bytes_max = settings.memory_bytes or memory_bytes()
+        bytes_max = settings.memory_bytes or memory_bytes(settings.device)
         log.info("memory.budget", bytes=bytes_max)
         memory: Memory[VersionKey] = Memory(bytes_max)
-        return Host(settings, repository, self._launcher, self._switchboard, memory, self._journal, time.monotonic)
+        return Host(
+            settings,
+            repository,
+            self._launcher,
+            self._switchboard,
+            memory,
+            self._journal,
+            time.monotonic,
+            on_cpu=is_cpu(settings.device),
+        )
 
     async def _watch(self) -> None:
         while True:

@@ -147,7 +147,7 @@ class Version:
             if opened is None or not self._is_now(generation):
                 return False
             order = launch_order(opened, self._host.settings)
-            cache_bytes = await self._reserve(opened)
+            cache_bytes = await self._reserve(opened, order)
             if cache_bytes is None:
                 return False
             if not self.move("admit", generation=generation):
@@ -183,15 +183,15 @@ class Version:
             return None
         return opened if self.move("verify", generation=generation) else None
 
-    async def _reserve(self, opened: ModelVersion) -> int | None:
-        """Bytes of cache, once there is memory for it. None: there is none, and its reason says so."""
-        footprint = await asyncio.to_thread(footprint_of, opened, self._host.settings)
+    async def _reserve(self, opened: ModelVersion, order: Load) -> int | None:
+        """Bytes of cache of each replica, once there is memory. None: there is none, and its reason says so."""
+        footprint = await asyncio.to_thread(footprint_of, opened, order, self._host.on_cpu)
         answer: object = None
         for _ in range(_TRIES_MAX):
             answer = self._host.memory.reserve(self.key, footprint, self._host.clock())
             if isinstance(answer, Granted):
                 self._host.memory.pin(self.key, opened.model.residency.pinned)
-                return answer.cache_bytes
+                return max(1, answer.cache_bytes // opened.model.limits.replicas)
             if isinstance(answer, Refused):
                 break
             await self._host.evict(answer.keys)

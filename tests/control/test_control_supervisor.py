@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import time
@@ -11,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from aruntime.admission.ask import Ask
 from aruntime.admission.tenants import Tenant
@@ -34,6 +37,12 @@ from aruntime.queue.post import pair
 from aruntime.wire.control import Drained, Hello, Refused, encode
 
 Build = Callable[..., "House"]
+# What the supervisor reads of a checkpoint; the fake engine reads nothing.
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4, "num_hidden_layers": 1,
+    "num_attention_heads": 1, "intermediate_size": 4, "vocab_size": 8, "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5, "eos_token_id": 1, "tie_word_embeddings": True,
+}  # fmt: skip
 ENDLESS, SHORT = array("i", [9]), array("i", [1])
 
 
@@ -122,8 +131,8 @@ def _no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
 def checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    save_file({"model.embed_tokens.weight": np.zeros((8, 4), np.float32)}, folder / "model.safetensors")
     return folder
 
 
