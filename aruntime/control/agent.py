@@ -17,6 +17,7 @@ from aruntime.base import log
 from aruntime.control.commands import Commands
 from aruntime.control.line import Line
 from aruntime.control.view import ServedVersion, View
+from aruntime.model.identity import tokenizer_of
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import FrontEndChannel, create_bell
 from aruntime.queue.post import Post, read_enclosure
@@ -152,8 +153,8 @@ class Agent:
     async def _attach(self, order: AttachReplica, fds: list[int]) -> None:
         """Take up a channel. The tokenizer is read in a thread: it may be large, and the event loop must turn."""
         try:
-            if order.engine == "decoder" and order.folder not in self._tokenizers:
-                self._tokenizers[order.folder] = await asyncio.to_thread(Tokenizer.from_folder, Path(order.folder))
+            if order.engine == "decoder" and order.key.tokenizer not in self._tokenizers:
+                self._tokenizers[order.key.tokenizer] = await asyncio.to_thread(_read_tokenizer, order)
             self.view.serve(self._served(order, *fds))
             self._say(Attached(replica=order.replica, epoch=order.epoch))
         except (ValueError, OSError) as error:
@@ -187,7 +188,7 @@ class Agent:
             order.model,
             order.version,
             order.created_s,
-            self._tokenizers.get(order.folder),
+            self._tokenizers.get(order.key.tokenizer),
             route,
             order.engine,
             order.inputs,
@@ -211,6 +212,15 @@ class Agent:
         for task in self._joining.values():
             task.cancel()
         self._joining.clear()
+
+
+def _read_tokenizer(order: AttachReplica) -> Tokenizer:
+    """The tokenizer of a version; ValueError when it is not the one that the engine was loaded with."""
+    folder = Path(order.folder)
+    tokenizer = Tokenizer.from_folder(folder)
+    if words := order.key.mismatch(order.key.model_copy(update={"tokenizer": tokenizer_of(folder)})):
+        raise ValueError(f"the files have changed since they were verified: {words}")
+    return tokenizer
 
 
 def _tenant(entry: TenantEntry) -> Tenant:

@@ -53,7 +53,7 @@ def write_manifest(folder: Path, progress: Progress = lambda _: None) -> None:
         os.fsync(file.fileno())
 
 
-def verify(folder: Path, progress: Progress = lambda _: None) -> None:
+def verify(folder: Path, progress: Progress = lambda _: None) -> Manifest:
     """Check `folder` against its manifest. VersionRefused names the first file that is not as it was published."""
     manifest = _read(folder / MANIFEST)
     present = set(list_files(folder))
@@ -62,6 +62,7 @@ def verify(folder: Path, progress: Progress = lambda _: None) -> None:
     for name, digest in manifest.files.items():
         if _sha256(folder / name, progress) != digest:
             raise VersionRefused(f"{name} is not the file that was published: its sha256 differs")
+    return manifest
 
 
 def _read(path: Path) -> Manifest:

@@ -25,6 +25,7 @@ from aruntime.queue.channel import create_bell
 from aruntime.queue.columns import COLUMNS, ENGINE_ROW, PROBER_ROW, TABLE_ROWS, Column
 from aruntime.queue.post import pair
 from aruntime.queue.table import Table, create_table
+from aruntime.wire.compatibility import Compatibility
 from aruntime.wire.control import (
     Bounds,
     DetachFrontEnd,
@@ -124,6 +125,11 @@ class Replica:
     def gone(self) -> bool:
         """Whether no process of it is left."""
         return self.engine is None and not self._processes
+
+    @property
+    def key(self) -> Compatibility | None:
+        """What its engine has loaded, once it has."""
+        return self.engine.loaded.key if self.engine is not None and self.engine.loaded is not None else None
 
     def start(self, order: Load, created_s: int) -> None:
         """Start the engine with `order`, and again with the same whenever it dies.

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aruntime.base.names import is_name, is_version
-from aruntime.control.manifest import Progress, list_files, verify, write_manifest
+from aruntime.control.manifest import Manifest, Progress, list_files, verify, write_manifest
 from aruntime.control.settings import ModelSettings, Provenance, VersionRefused, VersionSettings, read_settings
 
 MODELS_MAX = 64
@@ -37,9 +37,9 @@ class ModelVersion:
     model: ModelSettings
     settings: VersionSettings
 
-    def verify(self, progress: Progress = lambda _: None) -> None:
+    def verify(self, progress: Progress = lambda _: None) -> Manifest:
         """Check every file against the manifest. VersionRefused says which one is wrong."""
-        verify(self.folder, progress)
+        return verify(self.folder, progress)
 
 
 class Repository:

@@ -233,6 +233,7 @@ class Switchboard:
                 engine=order.engine,
                 inputs=engine.loaded.inputs,
                 outputs=engine.loaded.outputs,
+                key=engine.loaded.key,
                 context_max=engine.loaded.context_max,
                 vocab=engine.loaded.vocab,
                 blocks=engine.loaded.blocks,

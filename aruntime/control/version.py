@@ -21,6 +21,7 @@ from aruntime.control.residency import Granted, Refused
 from aruntime.control.settings import VersionRefused
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.queue.table import Table
+from aruntime.wire.compatibility import tokenizer_digest, weights_digest
 from aruntime.wire.control import Bounds, Load
 
 _ENGINE_STOP_S = 5.0
@@ -45,6 +46,7 @@ class Version:
         self.used_s = host.clock()
         self._host = host
         self._on_change = on_change
+        self._files: dict[str, str] = {}  # as they were verified: sha256 by name
         self._served = (0, 0)
         self._changed = asyncio.Event()
         self._loading: asyncio.Task[bool] | None = None
@@ -177,7 +179,7 @@ class Version:
         if self.life.state == "verified":
             return opened
         try:
-            await asyncio.to_thread(opened.verify)
+            self._files = (await asyncio.to_thread(opened.verify)).files
         except VersionRefused as error:
             self.move("corrupt", str(error), generation)
             return None
@@ -214,12 +216,22 @@ class Version:
     def _on_replica(self, replica: Replica) -> None:
         self._host.switchboard.changed(replica)
         self.deaths += replica.life == "down"
-        if replica.life == "failed" and self.life.can("fail"):
+        if replica.life == "warming" and (words := self._mismatch(replica)):
+            replica.fail(f"the engine has loaded something else: {words}")
+        elif replica.life == "failed" and self.life.can("fail"):
             self._fail(replica)
         elif self.life.state in ("loading", "warming", "probing"):
             self._advance()
             self._on_change(self)
         self._changed.set()
+
+    def _mismatch(self, replica: Replica) -> str:
+        """In what a loaded engine differs from the files that were verified, or from the other replicas."""
+        key = replica.key
+        assert key is not None
+        verified = {"weights": weights_digest(self._files), "tokenizer": tokenizer_digest(self._files)}
+        wanted = [key.model_copy(update=verified), *(other.key for other in self.replicas if other.key is not None)]
+        return next((words for other in wanted if (words := key.mismatch(other))), "")
 
     def _advance(self) -> None:
         """Go as far as the last of its replicas has come."""

@@ -18,6 +18,7 @@ from aruntime.model.config import CheckpointRefused
 from aruntime.queue.channel import EngineChannel
 from aruntime.queue.post import Letter, Post
 from aruntime.wire import control
+from aruntime.wire.compatibility import Compatibility
 
 
 class Replica(Protocol):
@@ -37,6 +38,8 @@ class Replica(Protocol):
     def target(self) -> str: ...
     @property
     def precision(self) -> control.Dtype: ...
+    @property
+    def key(self) -> Compatibility: ...
     @property
     def inputs(self) -> list[control.TensorSpec]: ...
     @property
@@ -85,6 +88,7 @@ class Engine:
                 precision=replica.precision,
                 inputs=replica.inputs,
                 outputs=replica.outputs,
+                key=replica.key,
             )
         )
         replica.warm()

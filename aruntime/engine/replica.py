@@ -5,7 +5,8 @@ import secrets
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
 
 import torch
 from aruntime_kernels import cpu
@@ -14,12 +15,14 @@ from aruntime.base import log
 from aruntime.engine.exchange import Exchange
 from aruntime.engine.loop import Loop
 from aruntime.engine.runner import Runner
-from aruntime.model.config import CheckpointRefused
+from aruntime.model.config import CheckpointRefused, ModelConfig
 from aruntime.model.decoder import load_decoder
+from aruntime.model.identity import tokenizer_of, weights_of
 from aruntime.model.kv_cache import KvCache
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
 from aruntime.wire import control
+from aruntime.wire.compatibility import Compatibility
 
 _DTYPES = {"checkpoint": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PRECISIONS: dict[torch.dtype, control.Dtype] = {
@@ -45,6 +48,7 @@ class Replica:
     step_tokens_max: int
     target: str
     precision: control.Dtype
+    key: Compatibility
     inputs: list[control.TensorSpec] = field(default_factory=list)  # none: it takes and gives tokens
     outputs: list[control.TensorSpec] = field(default_factory=list)
 
@@ -108,6 +112,7 @@ def load_decoder_replica(order: control.Load, table: int, bell: int) -> Replica:
         raise CheckpointRefused(f"one cache block takes {per_block} bytes, cache_bytes is {order.cache_bytes}")
     cache = KvCache(config, blocks, order.block_tokens, cache_dtype, device)
     context_max = min(config.context_max, blocks * order.block_tokens)
+    key = compatibility(order, config, decoder.dtype, cache_dtype)
     scheduler = Scheduler(
         sequences_max=order.sequences_max,
         step_tokens_max=order.step_tokens_max,
@@ -118,7 +123,7 @@ def load_decoder_replica(order: control.Load, table: int, bell: int) -> Replica:
         vocab=config.vocab,
         eos_token_ids=config.eos_token_ids,
         itl_s=order.bounds.itl_s,
-        prefix_secret=secrets.randbits(64),
+        prefix_secret=int.from_bytes(key.root(secrets.token_bytes(32))[:8]),
     )
     runner = Runner(decoder, cache, order.sequences_max)
     loop = Loop(scheduler, runner, Exchange(scheduler), Table(table), bell, time.monotonic)
@@ -135,6 +140,24 @@ def load_decoder_replica(order: control.Load, table: int, bell: int) -> Replica:
         step_tokens_max=order.step_tokens_max,
         target=device,
         precision=_PRECISIONS[decoder.dtype],
+        key=key,
+    )
+
+
+def compatibility(
+    order: control.Load, config: ModelConfig, dtype: torch.dtype, cache_dtype: torch.dtype
+) -> Compatibility:
+    """What another end must have in common with this engine."""
+    folder, rope = Path(order.folder), config.rope
+    heads = f"{config.kv_heads} heads of {config.head_dim}"
+    return Compatibility(
+        weights=weights_of(folder),
+        tokenizer=tokenizer_of(folder),
+        dtype=str(dtype),
+        cache_dtype=str(cache_dtype),
+        layout=f"blocks of {order.block_tokens} tokens, {config.layers} layers, {heads}",
+        rope=" ".join(f"{value}" for value in astuple(rope)),
+        window=",".join(map(str, sorted(set(config.windows)))),
     )
 
 

@@ -20,8 +20,10 @@ from aruntime.engine.tensor_exchange import TensorExchange
 from aruntime.engine.tensor_runner import TensorRunner
 from aruntime.engine.tensor_session import Array, TensorSession, open_session, sample, to_tensor
 from aruntime.model.config import CheckpointRefused
+from aruntime.model.identity import tokenizer_of, weights_of
 from aruntime.queue.table import Table
 from aruntime.scheduler.scheduler import Scheduler
+from aruntime.wire.compatibility import Compatibility
 from aruntime.wire.control import Dtype, Load, TensorSpec
 from aruntime.wire.tensors import encode
 
@@ -49,6 +51,7 @@ class TensorReplica:
     batching: Batching
     can_sample: bool
     target: str
+    key: Compatibility
     precision: Dtype = "float32"  # of what it computes in; the model may say otherwise, tensor by tensor
 
     @property
@@ -125,6 +128,7 @@ def load_tensors(order: Load, table: int, bell: int) -> TensorReplica:
         batching=batching,
         can_sample=can_sample,
         target=session.target,
+        key=Compatibility(weights=weights_of(Path(order.folder)), tokenizer=tokenizer_of(Path(order.folder))),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from aruntime.queue.columns import PROBER_ROW, TENANTS_MAX
+from aruntime.wire.compatibility import Compatibility
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Size = Annotated[int, Field(ge=1, lt=2**63)]
@@ -190,6 +191,7 @@ class Loaded(_Message):
     precision: Dtype = "float32"
     inputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
     outputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
+    key: Compatibility
 
 
 class Ready(_Message):
@@ -305,6 +307,7 @@ class AttachReplica(_Message):
     engine: EngineKind = "decoder"
     inputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
     outputs: Annotated[list[TensorSpec], Field(max_length=64)] = []
+    key: Compatibility
 
 
 class Attached(_Message):

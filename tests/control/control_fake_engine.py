@@ -9,13 +9,16 @@ import os
 import select
 import sys
 import time
+from pathlib import Path
 
+from aruntime.model.identity import tokenizer_of, weights_of
 from aruntime.queue.channel import EngineChannel
 from aruntime.queue.columns import ENGINE_ROW, Column, TenantColumn, tenant_column
 from aruntime.queue.post import Post
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table
 from aruntime.wire import control
+from aruntime.wire.compatibility import Compatibility
 
 Key = tuple[int, int, int]  # front end, slot, generation
 
@@ -37,13 +40,17 @@ class FakeEngine:
     def tell(self, message: control.Message) -> None:
         self.post.send(control.encode(message))
 
+    def key(self) -> Compatibility:
+        folder = Path(self.order.folder)
+        return Compatibility(weights=weights_of(folder), tokenizer=tokenizer_of(folder))
+
     def run(self) -> None:
         if self.order.model == "short-lived":
             os._exit(3)
         if self.order.model == "refused":
             self.tell(control.Failed(reason="no such architecture"))
             sys.exit(1)
-        self.tell(control.Loaded(context_max=64, vocab=100, blocks=8, weight_bytes=1, seconds=0.1))
+        self.tell(control.Loaded(context_max=64, vocab=100, blocks=8, weight_bytes=1, seconds=0.1, key=self.key()))
         self.tell(control.Ready())
         poller = select.poll()
         poller.register(self.post.fileno(), select.POLLIN)

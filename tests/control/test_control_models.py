@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from control_house import ENDLESS, SHORT, Build, House, submit, tokens_of, until
@@ -20,7 +21,8 @@ from aruntime.base.errors import (
 from aruntime.base.names import ModelRef
 from aruntime.control import catalog, holding
 from aruntime.control.agent import Agent
-from aruntime.control.repository import publish
+from aruntime.control.manifest import Manifest
+from aruntime.control.repository import ModelVersion, publish
 from aruntime.control.view import Caller
 from aruntime.wire import actions
 from aruntime.wire.actions import Action
@@ -347,3 +349,19 @@ async def test_a_model_that_is_used_is_not_evicted(root: Path, checkpoint: Path,
         await asyncio.wait_for(ask(agent, "other"), 5)
     assert (await anext(running)).token_ids
     running.close()
+
+
+async def test_files_that_change_after_they_were_verified_are_refused_at_the_handshake(
+    root: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = ModelVersion.verify
+
+    def verified_then_changed(version: ModelVersion, *arguments: Any) -> Manifest:
+        manifest = verify(version, *arguments)
+        (version.folder / "tokenizer.json").write_text("{}")
+        return manifest
+
+    monkeypatch.setattr(ModelVersion, "verify", verified_then_changed)
+    agent = await build(root).front_end()
+    assert state_of(agent, 1) == "failed"
+    assert "the engine has loaded something else: tokenizer: " in reason_of(agent, 1)
