@@ -74,7 +74,9 @@ class Life:
         return True
 
     def restart(self) -> None:
-        """The server that kept it has ended, however it did, and its engines with it."""
+        """The server that kept it has ended, however it did, and its engines with it; its files may have changed."""
         if self.state in RESIDENT:
             self.state, self.reason = "unloaded", "the server ended"
+        elif self.state == "verified":
+            self.state, self.reason = "discovered", ""
         self.begin()

@@ -113,7 +113,8 @@ class Replica:
         self._launcher = launcher
         self._clock = clock
         self._on_change = on_change
-        self._deaths = 0
+        self.deaths = 0  # of its engines, all of them
+        self._deaths = 0  # one soon after the other
         self._was_ready = False
         self._timer: asyncio.TimerHandle | None = None
         self._prober: Prober | None = None
@@ -326,6 +327,7 @@ class Replica:
 
     def _on_death(self, reason: str, lasted_s: float) -> None:
         """Start it again, later each time; unless it never was ready and has been tried often enough."""
+        self.deaths += 1
         self._was_ready |= self.life == "ready"
         self._deaths = 1 if lasted_s > _SETTLED_S else self._deaths + 1
         if self._deaths >= DEATHS_MAX and not self._was_ready:

@@ -25,6 +25,8 @@ from aruntime.wire.compatibility import tokenizer_digest, weights_digest
 from aruntime.wire.control import Bounds, Load
 
 _ENGINE_STOP_S = 5.0
+# Files that were checked so recently are not checked again before they are loaded.
+_VERIFIED_S_MAX = 30.0
 # Others may take the room that was made before we come for it; then there is no room.
 _TRIES_MAX = 4
 _STAGES = {"warming": 1, "probing": 2, "ready": 3}  # of a replica on its way; every other life is 0
@@ -41,11 +43,11 @@ class Version:
         self.created_s = 0
         self.digest = ""
         self.has_golden = False
-        self.deaths = 0  # of its engines
         self.replicas: list[Replica] = []
         self.used_s = host.clock()
         self._host = host
         self._on_change = on_change
+        self._verified_s = 0.0
         self._files: dict[str, str] = {}  # as they were verified: sha256 by name
         self._served = (0, 0)
         self._changed = asyncio.Event()
@@ -61,6 +63,11 @@ class Version:
     def ready(self) -> bool:
         """Whether it answers requests."""
         return self.life.state in READY
+
+    @property
+    def deaths(self) -> int:
+        """How often an engine of it has died since it was loaded."""
+        return sum(replica.deaths for replica in self.replicas)
 
     @property
     def resident(self) -> bool:
@@ -168,7 +175,7 @@ class Version:
         return self.life.generation == generation
 
     async def _verify(self, generation: int) -> ModelVersion | None:
-        """Check every file, unless that was just done. None: it is not to be loaded, and its life says why."""
+        """Check every file, unless that was done a moment ago. None: it is not to be loaded, and its life says why."""
         if self.life.state == "quarantined":
             return None
         try:
@@ -176,13 +183,16 @@ class Version:
         except (VersionRefused, OSError) as error:
             self.move("refuse", str(error), generation)
             return None
-        if self.life.state == "verified":
+        if self.life.state == "verified" and self._host.clock() - self._verified_s < _VERIFIED_S_MAX:
             return opened
         try:
             self._files = (await asyncio.to_thread(opened.verify)).files
         except VersionRefused as error:
             self.move("corrupt", str(error), generation)
             return None
+        self._verified_s = self._host.clock()
+        if self.life.state == "verified":
+            return opened
         return opened if self.move("verify", generation=generation) else None
 
     async def _reserve(self, opened: ModelVersion, order: Load) -> int | None:
@@ -215,7 +225,6 @@ class Version:
 
     def _on_replica(self, replica: Replica) -> None:
         self._host.switchboard.changed(replica)
-        self.deaths += replica.life == "down"
         if replica.life == "warming" and (words := self._mismatch(replica)):
             replica.fail(f"the engine has loaded something else: {words}")
         elif replica.life == "failed" and self.life.can("fail"):
