@@ -264,15 +264,14 @@ class Model:
             on_demand=self.on_demand,
             required=not self.away and not self.on_demand,
             pending=self.pending,
-            versions=sorted((_entry(version) for version in newest + resident), key=lambda entry: entry.version),
+            versions=sorted((self._entry(version) for version in newest + resident), key=lambda entry: entry.version),
         )
 
-
-def _entry(version: Version) -> VersionEntry:
-    life = version.life
-    return VersionEntry(
-        version=version.number,
-        state=life.state,
-        created_s=version.created_s,
-        reason=version.reason[:_REASON_CHARACTERS],
-    )
+    def _entry(self, version: Version) -> VersionEntry:
+        return VersionEntry(
+            version=version.number,
+            state=version.life.state,
+            created_s=version.created_s,
+            bytes=self._host.memory.bytes_of(version.key),
+            reason=version.reason[:_REASON_CHARACTERS],
+        )

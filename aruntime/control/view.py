@@ -90,6 +90,11 @@ class View:
         return self.door.draining
 
     @property
+    def held(self) -> int:
+        """Requests of this front end that wait until their model is loaded."""
+        return len(self._holding)
+
+    @property
     def now_s(self) -> float:
         """The moment, on the monotonic clock."""
         return self._clock()

@@ -119,6 +119,7 @@ class ViewCollector(Collector):
         yield self._oldest(routes)
         yield _cache_config(routes)
         yield self._refusals()
+        yield from self._versions()
         yield from self._by_tenant(routes)
         yield from self._shares(routes)
         yield from self._budgets()
@@ -137,6 +138,24 @@ class ViewCollector(Collector):
         for code in RESULT_CODES:
             family.add_metric([code], self._view.door.ledger.refusals(code))
         return family
+
+    def _versions(self) -> Iterable[Metric]:
+        version = ["model", "version"]
+        state = GaugeMetricFamily("aruntime_version_state", "1: this is where it is", labels=[*version, "state"])
+        memory = GaugeMetricFamily("aruntime_version_memory_bytes", "Memory set aside for it", labels=version)
+        share = GaugeMetricFamily("aruntime_rollout_share", "Of the requests without a version, 0 to 1", labels=version)
+        mirror = GaugeMetricFamily("aruntime_rollout_mirror", "Of them copied to it, 0 to 1", labels=version)
+        for model in self._view.states():
+            for entry in model.versions:
+                labels = [model.model, str(entry.version)]
+                state.add_metric([*labels, entry.state], 1)
+                memory.add_metric(labels, entry.bytes)
+            if (split := model.split) is not None:
+                share.add_metric([model.model, str(split.version)], split.share)
+                mirror.add_metric([model.model, str(split.version)], split.mirror)
+        held = GaugeMetricFamily("aruntime_requests_held", "Requests of this front end that wait for a load")
+        held.add_metric([], self._view.held)
+        yield from (state, memory, share, mirror, held)
 
     def _shares(self, routes: list[tuple[list[str], Route]]) -> Iterable[Metric]:
         labels = [*_REPLICA, "tenant"]

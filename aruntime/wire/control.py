@@ -251,11 +251,15 @@ class ReplicaState(_Message):
 
 
 class VersionEntry(_Value):
-    """A version of a model as it is on this server; `created_s` is when it was published, seconds since 1970."""
+    """A version of a model as it is on this server, and the memory that is set aside for it.
+
+    `created_s` is when it was published, seconds since 1970.
+    """
 
     version: Size
     state: VersionState
     created_s: Count
+    bytes: Count = 0
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
