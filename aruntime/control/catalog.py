@@ -28,7 +28,6 @@ class Catalog:
         self._on_broken = on_broken
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lives = {(kept.model, kept.version): kept for kept in host.journal.versions()}
-        host.evict = self._evict
 
     @property
     def pending(self) -> bool:
@@ -70,6 +69,25 @@ class Catalog:
         task.add_done_callback(self._ended)
         return task
 
+    def look(self) -> None:
+        """Notice which versions are in use at this moment."""
+        now_s = self._host.clock()
+        for model in self.models.values():
+            for version in model.versions.values():
+                version.look(now_s)
+
+    async def evict(self, keys: Sequence[VersionKey]) -> None:
+        """Make room for another version."""
+        for key in keys:
+            self._host.memory.leave(key)
+        for name, number in keys:
+            model = self.models[name]
+            version = model.versions[number]
+            if version is model.stable:
+                model.away = "evicted"
+            self._host.journal.record("residency", "evict", f"{name}@{number}", "begun", "its memory is needed")
+            await version.unload(self._host.settings.drain_timeout_s, "its memory is needed")
+
     def stop(self) -> None:
         """Begin nothing more."""
         for task in list(self._tasks):
@@ -94,6 +112,7 @@ class Catalog:
         while True:
             await asyncio.sleep(WATCH_S)
             now_s = self._host.clock()
+            self.look()
             for model in self.models.values():
                 model.watch(now_s)
                 for version in model.idle(now_s):
@@ -122,7 +141,7 @@ class Catalog:
         """Take up what the repository holds now; the models that are new."""
         new = [name for name in found if name not in self.models]
         for name in new:
-            self.models[name] = Model(name, self._host, self.spawn)
+            self.models[name] = Model(name, self._host, self)
         for name, model in list(self.models.items()):
             known = set(model.versions)
             if known != set(found.get(name, [])) or name in new:
@@ -142,18 +161,6 @@ class Catalog:
                 lives[number] = Life(kept.state, kept.reason, kept.generation)
                 lives[number].restart()
         return lives
-
-    async def _evict(self, keys: Sequence[VersionKey]) -> None:
-        """Make room for another version."""
-        for key in keys:
-            self._host.memory.leave(key)
-        for name, number in keys:
-            model = self.models[name]
-            version = model.versions[number]
-            if version is model.stable:
-                model.away = "evicted"
-            self._host.journal.record("residency", "evict", f"{name}@{number}", "begun", "its memory is needed")
-            await version.unload(self._host.settings.drain_timeout_s, "its memory is needed")
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)

@@ -1,9 +1,9 @@
 """What all versions on one server share: settings, memory, journal, and the way to processes and front ends."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aruntime.control.journal import Journal
 from aruntime.control.launcher import Launcher
@@ -40,13 +40,22 @@ class Settings:
     trusted_key: Path | None = None
 
 
-async def _evict_nobody(keys: Sequence[VersionKey]) -> None:
-    return
+class Neighbours(Protocol):
+    """All versions of this server, for one that needs memory, and a hand for work beside everything else."""
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do it beside everything else."""
+
+    def look(self) -> None:
+        """Notice which of them are in use at this moment."""
+
+    async def evict(self, keys: Sequence[VersionKey]) -> None:
+        """Unload these, to make room for another; returns when they are gone."""
 
 
 @dataclass(slots=True)
 class Host:
-    """One server. `evict(keys)` unloads versions to make room for another; it returns when they are gone."""
+    """One server."""
 
     settings: Settings
     repository: Repository
@@ -55,7 +64,6 @@ class Host:
     memory: Memory[VersionKey]
     journal: Journal
     clock: Callable[[], float]
-    evict: Callable[[Sequence[VersionKey]], Awaitable[None]] = _evict_nobody
     on_cpu: bool = True
     replicas: int = 0
 

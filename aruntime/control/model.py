@@ -10,9 +10,9 @@ from typing import Literal
 
 from aruntime.base import log
 from aruntime.control.health import STABLE
-from aruntime.control.host import Host
+from aruntime.control.host import Host, Neighbours
 from aruntime.control.lives import RESIDENT, Life, NotPossible
-from aruntime.control.rolling import CANARY, Rolling, Spawn
+from aruntime.control.rolling import CANARY, Rolling
 from aruntime.control.settings import ModelSettings, VersionRefused
 from aruntime.control.stages import Record
 from aruntime.control.version import Version
@@ -23,9 +23,9 @@ _REASON_CHARACTERS = 200
 
 
 class Model:
-    """`spawn` does work beside everything else. Whatever changes of it is told to the front ends."""
+    """Whatever changes of it is told to the front ends."""
 
-    def __init__(self, name: str, host: Host, spawn: Spawn) -> None:
+    def __init__(self, name: str, host: Host, neighbours: Neighbours) -> None:
         self.name = name
         self.settings = ModelSettings()
         self.versions: dict[int, Version] = {}
@@ -34,7 +34,7 @@ class Model:
         self.away: Literal["", "unloaded", "evicted"] = ""  # by an operator, or for want of memory
         self.rolling: Rolling | None = None
         self._host = host
-        self._spawn = spawn
+        self._neighbours = neighbours
         self._file = WatchedFile(host.repository.model_file(name))
         if self._file.path is not None and os.path.lexists(self._file.path):
             self._read_settings()
@@ -66,8 +66,9 @@ class Model:
         """The repository holds these versions; those that are new here. `lives` is what the journal knows of them."""
         new = [number for number in numbers if number not in self.versions]
         for number in new:
+            life = lives.get(number, Life())
             self.versions[number] = Version(
-                self.name, number, self._host, lives.get(number, Life()), self._version_changed
+                self.name, number, self._host, self._neighbours, life, self._version_changed
             )
         for number in [number for number in self.versions if number not in numbers]:
             if self.versions[number].life.state not in RESIDENT:
@@ -159,8 +160,6 @@ class Model:
         """Look at everything that changes by itself."""
         if self._file.has_changed():
             self._read_settings()
-        for version in self.versions.values():
-            version.look(now_s)
         if self.rolling is not None:
             self.rolling.tick(now_s)
             if self.rolling.over:
@@ -200,7 +199,7 @@ class Model:
 
     def _roll(self, record: Record) -> None:
         stable, candidate = self.versions[record.stable], self.versions[record.candidate]
-        self.rolling = Rolling(record, stable, candidate, self._host, self._spawn, self._follow)
+        self.rolling = Rolling(record, stable, candidate, self._host, self._neighbours.spawn, self._follow)
         self.rolling.tick(self._host.clock())
 
     def _follow(self) -> None:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable
 
 from aruntime.base import log
-from aruntime.control.host import Host, VersionKey
+from aruntime.control.host import Host, Neighbours, VersionKey
 from aruntime.control.launch_order import footprint_of, launch_order
 from aruntime.control.lives import READY, RESIDENT, Life
 from aruntime.control.replica import Replica
@@ -36,7 +36,15 @@ _EVENTS = ("warm", "probe", "pass")  # that lead to them
 class Version:
     """`on_change(version)` is called after each change of its life."""
 
-    def __init__(self, model: str, number: int, host: Host, life: Life, on_change: Callable[["Version"], None]) -> None:
+    def __init__(
+        self,
+        model: str,
+        number: int,
+        host: Host,
+        neighbours: Neighbours,
+        life: Life,
+        on_change: Callable[["Version"], None],
+    ) -> None:
         self.model = model
         self.number = number
         self.life = life
@@ -46,6 +54,7 @@ class Version:
         self.replicas: list[Replica] = []
         self.used_s = host.clock()
         self._host = host
+        self._neighbours = neighbours
         self._on_change = on_change
         self._verified_s = 0.0
         self._files: dict[str, str] = {}  # as they were verified: sha256 by name
@@ -200,13 +209,14 @@ class Version:
         footprint = await asyncio.to_thread(footprint_of, opened, order, self._host.on_cpu)
         answer: object = None
         for _ in range(_TRIES_MAX):
+            self._neighbours.look()
             answer = self._host.memory.reserve(self.key, footprint, self._host.clock())
             if isinstance(answer, Granted):
                 self._host.memory.pin(self.key, opened.model.residency.pinned)
                 return max(1, answer.cache_bytes // opened.model.limits.replicas)
             if isinstance(answer, Refused):
                 break
-            await self._host.evict(answer.keys)
+            await self._neighbours.evict(answer.keys)
         self.life.reason = answer.reason if isinstance(answer, Refused) else "others took the memory that was freed"
         log.warning("version.no_room", model=self.model, version=self.number, reason=self.life.reason)
         self._tell()
