@@ -10,6 +10,7 @@ from aruntime.control.launcher import Launcher
 from aruntime.control.repository import Repository
 from aruntime.control.residency import Memory
 from aruntime.control.switchboard import Switchboard
+from aruntime.model.footprint import Device
 
 
 class VersionKey(NamedTuple):
@@ -64,7 +65,7 @@ class Host:
     memory: Memory[VersionKey]
     journal: Journal
     clock: Callable[[], float]
-    on_cpu: bool = True
+    device: Device = "cpu"
     replicas: int = 0
 
     def next_replica(self) -> int:

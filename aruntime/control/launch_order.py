@@ -4,7 +4,7 @@ from aruntime.control.host import Settings
 from aruntime.control.repository import ModelVersion
 from aruntime.control.settings import VersionRefused
 from aruntime.model.fields import CheckpointRefused
-from aruntime.model.footprint import Footprint, decoder_footprint, tensor_footprint
+from aruntime.model.footprint import Device, Footprint, measure
 from aruntime.wire.control import Batching, Load
 
 
@@ -33,23 +33,21 @@ def launch_order(version: ModelVersion, settings: Settings) -> Load:
     )
 
 
-def footprint_of(version: ModelVersion, order: Load, on_cpu: bool) -> Footprint:
+def footprint_of(version: ModelVersion, order: Load, device: Device) -> Footprint:
     """What all replicas of a version take of the device. VersionRefused: its files do not say."""
     try:
-        if order.engine == "onnx":
-            one = tensor_footprint(version.folder)
-        else:
-            one = decoder_footprint(
-                version.folder,
-                on_cpu=on_cpu,
-                dtype=order.dtype,
-                cache_dtype=order.cache_dtype,
-                block_tokens=order.block_tokens,
-                sequences_max=order.sequences_max,
-                step_tokens_max=order.step_tokens_max,
-                cache_bytes=order.cache_bytes,
-                cache_bytes_min=version.model.residency.cache_bytes_min,
-            )
+        one = measure(
+            version.folder,
+            device,
+            engine=order.engine,
+            dtype=order.dtype,
+            cache_dtype=order.cache_dtype,
+            block_tokens=order.block_tokens,
+            sequences_max=order.sequences_max,
+            step_tokens_max=order.step_tokens_max,
+            cache_bytes=order.cache_bytes,
+            cache_bytes_min=version.model.residency.cache_bytes_min,
+        )
     except CheckpointRefused as error:
         raise VersionRefused(str(error)) from None
     return one.times(version.model.limits.replicas)

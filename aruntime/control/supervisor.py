@@ -18,11 +18,11 @@ from aruntime.base import log
 from aruntime.base.errors import ModelNotReady, ServingError
 from aruntime.control.actions import Actions
 from aruntime.control.catalog import Catalog
-from aruntime.control.device_memory import DeviceUnknown, is_cpu, memory_bytes
 from aruntime.control.guest import Guest
 from aruntime.control.host import Host, Settings, VersionKey
 from aruntime.control.journal import Journal
 from aruntime.control.launcher import Launcher
+from aruntime.control.machine import DeviceUnknown, device_of, gpu_memory_bytes, memory_bytes
 from aruntime.control.repository import Repository
 from aruntime.control.residency import Memory
 from aruntime.control.settings import VersionRefused
@@ -125,7 +125,8 @@ class Supervisor:
 
     def _host(self, repository: Repository) -> Host:
         settings = self._settings
-        bytes_max = settings.memory_bytes or memory_bytes(settings.device)
+        device = device_of(settings.device)
+        bytes_max = settings.memory_bytes or (memory_bytes() if device == "cpu" else gpu_memory_bytes())
         log.info("memory.budget", bytes=bytes_max)
         memory: Memory[VersionKey] = Memory(bytes_max)
         return Host(
@@ -136,7 +137,7 @@ class Supervisor:
             memory,
             self._journal,
             time.monotonic,
-            on_cpu=is_cpu(settings.device),
+            device=device,
         )
 
     async def _watch(self) -> None:

@@ -206,7 +206,7 @@ class Version:
 
     async def _reserve(self, opened: ModelVersion, order: Load) -> int | None:
         """Bytes of cache of each replica, once there is memory. None: there is none, and its reason says so."""
-        footprint = await asyncio.to_thread(footprint_of, opened, order, self._host.on_cpu)
+        footprint = await asyncio.to_thread(footprint_of, opened, order, self._host.device)
         answer: object = None
         for _ in range(_TRIES_MAX):
             self._neighbours.look()

@@ -12,14 +12,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from aruntime.model.fields import CheckpointRefused, Fields
+from aruntime.model.fields import CheckpointRefused
+from aruntime.model.headers import weight_files
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
-_INDEX = "model.safetensors.index.json"
-_INDEX_BYTES_MAX = 64 << 20
-_SHARDS_MAX = 4096
-_SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.safetensors")
 # Tables that old Llama checkpoints store although they follow from the config.
 _DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -30,14 +27,8 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         """Open every file. CheckpointRefused when one is missing, malformed, or not what the index says."""
         self._file_of: dict[str, Any] = {}
-        if (folder / "model.safetensors").exists():
-            self._add(folder / "model.safetensors")
-        elif (folder / _INDEX).exists():
-            self._add_shards(folder)
-        else:
-            raise CheckpointRefused(
-                "neither model.safetensors nor an index of its shards is there; no other format is read"
-            )
+        for file in weight_files(folder):
+            self._add(file)
 
     def check(self, shapes: Mapping[str, tuple[int, ...]], spare: frozenset[str] = frozenset()) -> None:
         """Refuse unless the folder holds exactly the tensors of `shapes`; those in `spare` may be there as well."""
@@ -71,13 +62,3 @@ class Checkpoint:
         if twice := self._file_of.keys() & names:
             raise CheckpointRefused(f"tensor {min(twice)[:120]} is in more than one shard")
         self._file_of.update(dict.fromkeys(names, opened))
-
-    def _add_shards(self, folder: Path) -> None:
-        shard_of = Fields.from_file(folder / _INDEX, _INDEX_BYTES_MAX).object("weight_map")
-        shards = sorted({shard_of.text(name) for name in shard_of.names()})
-        if not 1 <= len(shards) <= _SHARDS_MAX or not all(_SHARD_NAME.fullmatch(shard) for shard in shards):
-            raise CheckpointRefused(f"{_INDEX}: want 1 to {_SHARDS_MAX} plain names of .safetensors files beside it")
-        for shard in shards:
-            if not (folder / shard).exists():
-                raise CheckpointRefused(f"shard {shard} is missing")
-            self._add(folder / shard)

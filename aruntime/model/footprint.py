@@ -1,47 +1,58 @@
-"""What a version takes of a device's memory, before it is loaded: only configs and headers are read, and no torch.
+"""How much memory a model version will take, known before anything of it is loaded. Loads no torch.
 
-    weights     what the files hold, in the precision that they are held in; a tied embedding twice on a CPU
-    workspace   tensors of the largest step, logits, and on a CPU the engine's process itself
-    cache       what the settings ask for, and the least that the version cannot do without
+    weights      every tensor in the dtype it is held in; a tied embedding twice on a CPU, where the head is packed
+    workspace    the largest step's activations and logits, the parts of attention on a GPU, the table of angles, what
+                 packing the largest matrix takes for a moment, the scheduler's books, and the process itself
+    cache        keys and values: as much as is wanted, but not more than could be used, nor less than one context
 
-Weights are counted by the config, so a config that lies is found when the checkpoint is checked against it.
+A tensor model has no cache: its weights are counted ONNX_FACTOR times, since the runtime may keep a packed copy beside
+what it has read and makes its activations from the same arena.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from safetensors import SafetensorError, safe_open
-
 from aruntime.model.config import ModelConfig
 from aruntime.model.fields import CheckpointRefused
+from aruntime.model.headers import ITEM_BYTES, Header, read_headers, tensor_bytes
+from aruntime.wire.control import EngineKind, Precision
 
-Dtype = Literal["checkpoint", "float32", "bfloat16", "float16"]
-_ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
-_STORED = {"F32": 4, "BF16": 2, "F16": 2}
+Device = Literal["cpu", "cuda"]
+
+# The graph, and the files that hold what is too large for it.
+ONNX_SUFFIXES = frozenset([".onnx", ".onnx_data", ".data", ".bin"])
+ONNX_FACTOR = 3
+# Beyond weights, cache and rows. On a CPU: the resident set of an engine process with 1 MiB of cache and 16-token steps
+# was 299 MiB (Linux x86-64, Python 3.11, torch 2.13 for CPUs), 136 MiB of it pages of libraries that engines share;
+# the rest is for prompts that wait and the rings of front ends. On a GPU: an allowance for the context, the libraries'
+# own workspaces and the allocator's roundings; it was not measured.
+PROCESS_BYTES = {"cpu": 336 << 20, "cuda": 1 << 30}
+
 _EMBEDDING = "model.embed_tokens.weight"
-
-# An engine that serves the demo model, whose weights and cache are 4 and at most 64 MB, had 346 MB resident on Linux
-# x86-64 with torch 2.13 for CPUs, of which 139 MB are libraries.
-PROCESS_BYTES = 384 << 20
-# Of a CUDA context and what its libraries keep. Not measured: no such machine was at hand.
-CUDA_CONTEXT_BYTES = 1 << 30
-# onnxruntime holds an initializer once, and packs the matrices among them once more.
-ONNX_FACTOR = 2
+_HEAD = "lm_head.weight"
+_STORED: dict[str, Precision] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_ITEM_BYTES = {precision: ITEM_BYTES[stored] for stored, precision in _STORED.items()}
+# On a CPU a matrix is packed in panels of 32 outputs with a bias for each, in pages of its own (csrc/cpu/ops.cpp).
+_PANEL, _PAGE_BYTES = 32, 4096
+# aruntime_kernels.decode_attention: positions of one part, and numbers beside a head in each.
+_ATTENTION_CHUNK, _ATTENTION_EXTRA = 256, 4
+# The scheduler's, for each cache block and for each token in one: tokens, log-probabilities, hashes.
+_BLOCK_BOOK_BYTES, _TOKEN_BOOK_BYTES = 256, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of weights, of everything beside them, and of the cache: the least and what would be used."""
+    """Bytes on one device. `cache_bytes_min` is at most `cache_bytes`."""
 
     weight_bytes: int
     workspace_bytes: int
-    cache_bytes_min: int = 0
-    cache_bytes: int = 0
+    cache_bytes_min: int
+    cache_bytes: int
 
     @property
     def fixed_bytes(self) -> int:
-        """What it takes without its cache."""
+        """All but the cache."""
         return self.weight_bytes + self.workspace_bytes
 
     @property
@@ -49,75 +60,102 @@ class Footprint:
         """What it cannot do without."""
         return self.fixed_bytes + self.cache_bytes_min
 
+    @property
+    def bytes_max(self) -> int:
+        """What it takes if there is room."""
+        return self.fixed_bytes + self.cache_bytes
+
     def times(self, replicas: int) -> "Footprint":
         """That of so many."""
         numbers = (self.weight_bytes, self.workspace_bytes, self.cache_bytes_min, self.cache_bytes)
         return Footprint(*(number * replicas for number in numbers))
 
 
-def decoder_footprint(
+def measure(
     folder: Path,
+    device: Device,
     *,
-    on_cpu: bool,
-    dtype: Dtype,
-    cache_dtype: Dtype,
+    engine: EngineKind = "decoder",
+    dtype: Precision,
+    cache_dtype: Precision,
     block_tokens: int,
     sequences_max: int,
     step_tokens_max: int,
     cache_bytes: int,
-    cache_bytes_min: int | None,
+    cache_bytes_min: int | None = None,
 ) -> Footprint:
-    """Of a language model. `cache_bytes_min` None: the blocks of one full context, or of all the cache if that is less.
+    """The footprint of the version in `folder`, with the words of `model.toml` and `version.toml`.
 
-    CheckpointRefused when its config or the head of its weights cannot be read.
+    `cache_bytes_min` None: the blocks of one full context. CheckpointRefused when the folder cannot be served.
     """
+    if engine == "onnx":
+        return Footprint(ONNX_FACTOR * _onnx_bytes(folder), PROCESS_BYTES[device], 0, 0)
     config = ModelConfig.from_folder(folder)
-    itemsize = _ITEMSIZE.get(dtype) or _kept_itemsize(folder, on_cpu)
-    vectors = config.layers * (2 * config.hidden + config.query_size + 2 * config.kv_size + 2 * config.head_dim)
-    head_again = config.vocab * config.hidden if config.tied and on_cpu else 0
-    weights = (config.parameters + vectors + config.hidden + head_again) * itemsize
-    cache_itemsize = _ITEMSIZE.get(cache_dtype) or itemsize
-    block = 2 * config.layers * block_tokens * config.kv_size * cache_itemsize
-    most = sequences_max * -(-config.context_max // block_tokens) * block
-    wanted = max(block, min(cache_bytes, most))
-    floor = cache_bytes_min if cache_bytes_min is not None else -(-config.context_max // block_tokens) * block
-    workspace = _workspace(config, itemsize, sequences_max, step_tokens_max, on_cpu=on_cpu)
-    return Footprint(weights, workspace, max(block, min(floor, wanted)), wanted)
+    headers = list(read_headers(folder))
+    held = _held(headers, device, dtype)
+    item_bytes = _ITEM_BYTES[held]
+    per_block = 2 * config.layers * block_tokens * config.kv_size * _ITEM_BYTES.get(cache_dtype, item_bytes)
+    context_blocks = -(-config.context_max // block_tokens)
+    blocks = min(cache_bytes // per_block, sequences_max * context_blocks)
+    if blocks < 1:
+        raise CheckpointRefused(f"one cache block takes {per_block} bytes, cache_bytes is {cache_bytes}")
+    floor = context_blocks * per_block if cache_bytes_min is None else max(cache_bytes_min, per_block)
+    rows = _rows_bytes(config, device, item_bytes, step_tokens_max, sequences_max)
+    books = blocks * (_BLOCK_BOOK_BYTES + _TOKEN_BOOK_BYTES * block_tokens)
+    packing = 2 * _largest_matrix(config) * item_bytes
+    return Footprint(
+        weight_bytes=sum(_weight_bytes(header, config, device, item_bytes) for header in headers),
+        workspace_bytes=rows + books + packing + PROCESS_BYTES[device],
+        cache_bytes_min=min(floor, blocks * per_block),
+        cache_bytes=blocks * per_block,
+    )
 
 
-def tensor_footprint(folder: Path) -> Footprint:
-    """Of an ONNX model: its files, as often as onnxruntime holds them, and the process."""
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    return Footprint(size * ONNX_FACTOR, PROCESS_BYTES)
+def _held(headers: list[Header], device: Device, dtype: Precision) -> Precision:
+    """What the weights are held in: what is stored, unless another is wanted; a CPU widens float16."""
+    if dtype != "checkpoint":
+        return dtype
+    stored = next((_STORED[header.dtype] for header in headers if header.name == _EMBEDDING), None)
+    if stored is None:
+        raise CheckpointRefused(f"tensor {_EMBEDDING} is missing")
+    return "float32" if device == "cpu" and stored == "float16" else stored
 
 
-def _kept_itemsize(folder: Path, on_cpu: bool) -> int:
-    """Bytes of a number that is kept as it is stored; a CPU widens float16."""
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                stored = opened.get_slice(_EMBEDDING).get_dtype() if _EMBEDDING in opened.keys() else None  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointRefused(f"{file.name} is not a safetensors file: {error}") from None
-        if stored is not None:
-            if stored not in _STORED:
-                raise CheckpointRefused(f"tensor {_EMBEDDING}: want {' or '.join(_STORED)}, got {stored}")
-            return 4 if on_cpu and stored == "F16" else _STORED[stored]
-    raise CheckpointRefused(f"tensor {_EMBEDDING} is missing")
+def _weight_bytes(header: Header, config: ModelConfig, device: Device, item_bytes: int) -> int:
+    if config.tied and header.name == _HEAD:
+        return 0  # not read
+    if device == "cuda":
+        return tensor_bytes(header.shape, item_bytes)
+    if len(header.shape) < 2:
+        return tensor_bytes(header.shape, 4)  # norms and biases are float32
+    rows = -(-header.shape[0] // _PANEL) * _PANEL
+    packed = tensor_bytes((rows, *header.shape[1:]), item_bytes) + 4 * rows + _PAGE_BYTES
+    return 2 * packed if config.tied and header.name == _EMBEDDING else packed
 
 
-def _workspace(config: ModelConfig, itemsize: int, sequences_max: int, step_tokens_max: int, *, on_cpu: bool) -> int:
-    """The tensors that `aruntime.model.decoder` makes once, for the largest step."""
-    width = 3 * config.hidden + 2 * config.query_size + 2 * config.kv_size + 3 * config.intermediate
-    samples = min(sequences_max, step_tokens_max)
-    activations = (step_tokens_max * width + samples * 2 * config.hidden) * (4 if on_cpu else itemsize)
-    logits = samples * config.vocab * (4 if on_cpu else 4 + itemsize)
-    if on_cpu:
-        return PROCESS_BYTES + activations + logits
-    chunks = -(-config.context_max // _CHUNK)
-    parts = samples * config.heads * chunks * (config.head_dim + _EXTRA) * 4
-    return CUDA_CONTEXT_BYTES + activations + logits + parts
+def _rows_bytes(config: ModelConfig, device: Device, item_bytes: int, tokens_max: int, sequences_max: int) -> int:
+    """The decoder's workspace; on a CPU activations are float32."""
+    item_bytes = 4 if device == "cpu" else item_bytes
+    samples = min(tokens_max, sequences_max)
+    row = 3 * config.hidden + 2 * config.query_size + 2 * config.kv_size + 3 * config.intermediate
+    rows = tokens_max * row * item_bytes
+    # float32, once more in the dtype of the product, and what the sampler makes of them.
+    logits = samples * config.vocab * (4 + item_bytes + 4) + 2 * samples * config.hidden * item_bytes
+    parts = (
+        samples * config.heads * -(-config.context_max // _ATTENTION_CHUNK) * (config.head_dim + _ATTENTION_EXTRA) * 4
+    )
+    angles = config.context_max * config.head_dim * 4
+    return rows + logits + angles + (parts if device == "cuda" else 0)
 
 
-# Of aruntime_kernels.decode_attention, which imports torch: a test holds them together.
-_CHUNK, _EXTRA = 256, 4
+def _largest_matrix(config: ModelConfig) -> int:
+    """Numbers of the largest matrix that is put together and packed at once."""
+    outputs = max(config.query_size + 2 * config.kv_size, 2 * config.intermediate, config.vocab)
+    return config.hidden * outputs
+
+
+def _onnx_bytes(folder: Path) -> int:
+    """The graph and its external data."""
+    if not (folder / "model.onnx").is_file():
+        raise CheckpointRefused("model.onnx is missing")
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in ONNX_SUFFIXES and path.is_file())

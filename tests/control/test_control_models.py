@@ -311,7 +311,7 @@ def two_models(root: Path, checkpoint: Path, pinned: str = "") -> None:
     (root / "other" / "model.toml").write_text('[residency]\nload = "on-demand"\n')
 
 
-# One version fits, two do not: the engine's process alone counts as 384 MiB.
+# One version fits, two do not: the engine's process alone counts as 336 MiB.
 _ONE = 500 << 20
 
 
@@ -334,7 +334,7 @@ async def test_a_pinned_model_stays_and_what_does_not_fit_is_refused_with_the_nu
     agent = await build(root, memory_bytes=_ONE).front_end()
     with pytest.raises(ModelNotReady):
         await asyncio.wait_for(ask(agent, "other"), 5)
-    with pytest.raises(ModelNotReady, match=r"needs 38\d.* MiB .* are free; held by demo@1 .* \(pinned\)"):
+    with pytest.raises(ModelNotReady, match=r"needs 33\d.* MiB .* are free; held by demo@1 .* \(pinned\)"):
         await act(agent, actions.LoadVersion(model="other"))
     assert await ask(agent, "demo") == [0, 1, 2]
 
