@@ -1,4 +1,7 @@
-"""`aruntime models add | list | verify`: what is in a repository, and how a model gets in."""
+"""`aruntime models add | list | verify`: what is in a repository, and how a model gets in.
+
+What else there is below `aruntime models`: versions.py (show, remove, schema) and serving.py (of a running server).
+"""
 
 import argparse
 import asyncio
@@ -11,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from aruntime.cli import serving, versions
 from aruntime.cli.options import add_device, add_repository, device_settings
 from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
@@ -22,7 +26,11 @@ from aruntime.control.settings import ModelSettings, VersionRefused, VersionSett
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the commands."""
-    parser = commands.add_parser("models", help="look into a model repository and add to it", description=__doc__)
+    parser = commands.add_parser(
+        "models",
+        help="look into a model repository and add to it",
+        description="Models in a repository, and on a running server.",
+    )
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     add = actions.add_parser("add", help="publish a Hugging Face folder as a version of a model")
     add.add_argument("name")
@@ -42,6 +50,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         add_repository(action)
         action.add_argument("--json", action="store_true", help="one line of JSON for each version")
         action.set_defaults(run=refusing("models", run))
+    versions.add_actions(actions)
+    serving.add_actions(actions)
 
 
 def _add(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Row = dict[str, object]
 
@@ -22,7 +23,7 @@ def tell(options: argparse.Namespace, rows: Sequence[Row]) -> None:
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
+        table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
     Console(soft_wrap=True).print(table)
 
 

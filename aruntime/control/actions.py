@@ -1,21 +1,30 @@
-"""What operators want (`aruntime.wire.actions`), done; each change gets an entry in the audit trail."""
+"""What operators want (`aruntime.wire.actions`), done; each change gets an entry in the audit trail.
 
+outcome   done, refused (it is not possible now), failed (the detail says why), cut short (the server ended)
+"""
+
+import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from aruntime.base.errors import InvalidRequest, ModelNotFound, ModelNotReady
+from aruntime.base.errors import Draining, InvalidRequest, ModelNotFound, ModelNotReady
 from aruntime.control.catalog import Catalog
 from aruntime.control.health import STABLE
 from aruntime.control.host import Host
 from aruntime.control.lives import NotPossible
 from aruntime.control.model import Model
 from aruntime.control.rolling import CANARY
+from aruntime.control.stages import Record
 from aruntime.control.version import Version
+from aruntime.queue.post import ENCLOSURE_BYTES_MAX
 from aruntime.wire import actions
 from aruntime.wire.actions import Action
+from aruntime.wire.control import VERSIONS_MAX
 
 _READS = (actions.Show, actions.ReadAudit)
+_REASON_CHARACTERS = 500
 
 
 class Actions:
@@ -37,16 +46,19 @@ class Actions:
         }
 
     async def do(self, action: Action, *, actor: str, request_id: str = "") -> dict[str, Any]:
-        """Do it; what came of it. InvalidRequest, ModelNotFound, ModelNotReady: why not."""
+        """Do it; what came of it. InvalidRequest, ModelNotFound, ModelNotReady, Draining: why not."""
         doer = self._doers[type(action)]
         if isinstance(action, _READS):
-            return await doer(action)
+            return _short(await doer(action))
         outcome, detail = "done", f"request {request_id}" if request_id else ""
         try:
             return await doer(action)
         except NotPossible as error:
             outcome, detail = "refused", str(error)
             raise InvalidRequest(str(error)) from None
+        except asyncio.CancelledError:
+            outcome, detail = "cut short", "the server ended"
+            raise Draining("the server ends: it was not done") from None
         except Exception as error:
             outcome, detail = "failed", str(error)
             raise
@@ -57,6 +69,7 @@ class Actions:
         shown = [self._model(action.model)] if action.model else list(self._catalog.models.values())
         memory = self._host.memory
         return {
+            "repository": self._host.repository.identity,
             "models": [_facts(model, self._host) for model in shown],
             "memory": {"bytes_max": memory.bytes_max, "bytes_used": memory.bytes_used},
         }
@@ -77,6 +90,9 @@ class Actions:
     async def _unload(self, action: actions.UnloadVersion) -> dict[str, Any]:
         model = self._model(action.model)
         chosen = list(model.versions.values()) if action.version is None else [self._version(model, action.version)]
+        rolling = model.rolling
+        if rolling is not None and (rolling.stable in chosen or rolling.candidate in chosen):
+            raise NotPossible("a rollout is under way: promote it, or roll it back")
         if model.stable in chosen:
             model.away = "unloaded"
         for version in chosen:
@@ -127,6 +143,16 @@ class Actions:
         return model.versions[number]
 
 
+def _short(result: dict[str, Any]) -> dict[str, Any]:
+    """`result`. InvalidRequest: it is longer than what can be handed to a front end."""
+    length = len(json.dumps(result))
+    if length > ENCLOSURE_BYTES_MAX:
+        raise InvalidRequest(
+            f"the answer has {length} bytes, at most {ENCLOSURE_BYTES_MAX} fit: ask for one model, or fewer entries"
+        )
+    return result
+
+
 def _subject(action: Action) -> str:
     fields = action.model_dump(exclude={"kind"}, exclude_none=True)
     version = f"@{fields['version']}" if "version" in fields else ""
@@ -135,17 +161,20 @@ def _subject(action: Action) -> str:
 
 
 def _facts(model: Model, host: Host) -> dict[str, Any]:
+    newest_first = enumerate(reversed(model.versions.values()))
+    shown = [version for age, version in newest_first if age < VERSIONS_MAX or version.resident]
     return {
         "name": model.name,
         "labels": model.labels,
         "rollout": _rollout_facts(model),
+        "last_rollout": _last_rollout(model, host),
         "residency": model.settings.residency.model_dump(),
-        "versions": [_version_facts(version, host) for version in model.versions.values()],
+        "versions": [_version_facts(version, host) for version in reversed(shown)],
     }
 
 
 def _rollout_facts(model: Model) -> dict[str, Any] | None:
-    """The rollout under way, and what its gates said last."""
+    """The rollout under way, what its gates said last, and what its stage waits for."""
     if model.rolling is None:
         return None
     record, split = model.rolling.rollout.record, model.rolling.split
@@ -156,8 +185,23 @@ def _rollout_facts(model: Model) -> dict[str, Any] | None:
         "paused": record.paused,
         "share": split.share if split is not None else 0.0,
         "mirror": split.mirror if split is not None else 0.0,
-        "reason": record.reason,
+        "reason": record.reason[:_REASON_CHARACTERS],
+        "missing": model.rolling.rollout.missing,
         "gates": [asdict(verdict) for verdict in model.rolling.verdicts],
+    }
+
+
+def _last_rollout(model: Model, host: Host) -> dict[str, Any] | None:
+    """How the rollout ended that was the last one, if none is under way."""
+    kept = host.journal.rollout(model.name) if model.rolling is None else None
+    if kept is None:
+        return None
+    record = Record.model_validate_json(kept)
+    return {
+        "stable": record.stable,
+        "candidate": record.candidate,
+        "stage": record.stage,
+        "reason": record.reason[:_REASON_CHARACTERS],
     }
 
 
@@ -166,7 +210,7 @@ def _version_facts(version: Version, host: Host) -> dict[str, Any]:
         "model": version.model,
         "version": version.number,
         "state": version.life.state,
-        "reason": version.life.reason,
+        "reason": version.reason[:_REASON_CHARACTERS],
         "generation": version.life.generation,
         "bytes": host.memory.bytes_of(version.key),
         "in_flight": version.in_flight,

@@ -70,6 +70,7 @@ class Agent:
     async def join(self, post: Post) -> None:
         """Say hello; returns when welcomed. ConnectionError when the supervisor hangs up instead."""
         self.lost.clear()
+        self.commands.found()
         self.view.door.open()
         self._line = Line(post, self._on_message, self._on_end)
         self._line.send(Hello(pid=os.getpid()), (self._bell,))

@@ -23,14 +23,16 @@ class Commands:
         self._send = send
         self._number = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._is_lost = False
 
     async def act(self, action: Action, *, actor: str, request_id: str = "") -> dict[str, Any]:
         """Have it done; what comes of it, as the action's docstring says. A ServingError says why not."""
         if len(self._waiting) >= ACTIONS_MAX:
             raise Overloaded(f"{ACTIONS_MAX} actions are under way", retry_after_s=1.0)
-        number = next(self._number)
+        if self._is_lost:
+            raise _gone()
+        number, enclosure = next(self._number), enclose(encode_action(action))
         done = self._waiting[number] = asyncio.get_running_loop().create_future()
-        enclosure = enclose(encode_action(action))
         try:
             self._send(Act(number=number, actor=actor, request_id=request_id), (enclosure,))
             result: dict[str, Any] = await done
@@ -49,8 +51,13 @@ class Commands:
         else:
             done.set_exception(error_of(outcome.code, outcome.message))
 
+    def found(self) -> None:
+        """There is a supervisor, perhaps another one."""
+        self._is_lost = False
+
     def lost(self) -> None:
-        """The supervisor is gone."""
+        """The supervisor is gone: nothing is done until there is one again."""
+        self._is_lost = True
         for done in self._waiting.values():
             if not done.done():
                 done.set_exception(_gone())

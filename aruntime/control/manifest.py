@@ -28,11 +28,12 @@ Progress = Callable[[int], None]
 
 
 class Manifest(BaseModel):
-    """Paths relative to the version's folder, with `/`."""
+    """`MANIFEST.json`: what files a version has. Paths are relative to its folder, with `/`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     files: Annotated[dict[str, Sha256], Field(max_length=FILES_MAX)]
+    """The sha256 of each, in hex."""
 
 
 def list_files(folder: Path) -> list[str]:
@@ -55,7 +56,7 @@ def write_manifest(folder: Path, progress: Progress = lambda _: None) -> None:
 
 def verify(folder: Path, progress: Progress = lambda _: None) -> Manifest:
     """Check `folder` against its manifest. VersionRefused names the first file that is not as it was published."""
-    manifest = _read(folder / MANIFEST)
+    manifest = read_manifest(folder)
     present = set(list_files(folder))
     for name in sorted(present ^ set(manifest.files)):
         raise VersionRefused(f"{name} is {'not in the manifest' if name in present else 'missing'}")
@@ -65,9 +66,10 @@ def verify(folder: Path, progress: Progress = lambda _: None) -> Manifest:
     return manifest
 
 
-def _read(path: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """What the manifest of `folder` says; nothing is checked against it. VersionRefused when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with (folder / MANIFEST).open("rb") as file:
             data = file.read(_MANIFEST_BYTES_MAX + 1)
         return Manifest.model_validate_json(data[: _MANIFEST_BYTES_MAX + 1])
     except OSError as error:

@@ -59,6 +59,12 @@ class Repository:
             raise VersionRefused(f"the repository holds {len(names)} models, at most {MODELS_MAX} are served")
         return names
 
+    @property
+    def identity(self) -> str:
+        """The same for everybody who looks at this folder from this machine; it tells nobody where it is."""
+        found = self.root.stat()
+        return f"{found.st_dev:x}-{found.st_ino:x}"
+
     def versions(self, name: str) -> list[int]:
         """The versions of a model, oldest first; none for a name that is not a model's."""
         folder = self.root / name
@@ -87,6 +93,18 @@ class Repository:
         model = self.read_model(name) if os.path.lexists(self.model_file(name)) else ModelSettings()
         list_files(folder)  # no link, before the first file of it is read
         return ModelVersion(name, version, folder, model, read_settings(folder / "version.toml", VersionSettings))
+
+    def remove(self, name: str, version: int) -> None:
+        """Delete a version: first it is no version any more, for anybody; then its files go. VersionRefused."""
+        folder = self.root / name / str(version)
+        if version not in self.versions(name) or not folder.is_dir() or folder.is_symlink():
+            raise VersionRefused(f"there is no version {version} of {name}")
+        grave = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
+        try:
+            folder.rename(grave)
+            _sync(folder.parent)
+        finally:
+            shutil.rmtree(grave)
 
 
 def default_root() -> Path:

@@ -39,7 +39,8 @@ class VersionRefused(ValueError):
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # What stands below a field describes it in the JSON Schema.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Limits(_Settings):

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aruntime.base.errors import InvalidRequest
+from aruntime.base.errors import InvalidRequest, UnsupportedMediaType
 from aruntime.http.context import Context
-from aruntime.http.requests import read_json
+from aruntime.http.requests import read_body
 from aruntime.wire.actions import decode_action
 
 
@@ -73,16 +73,23 @@ ROUTES = [
 
 
 async def _act(request: Request, kind: str, fields: dict[str, Any] | None = None) -> Response:
-    action = decode_action(orjson.dumps({**(fields or {}), **request.path_params, "kind": kind}))
+    said = {**request.path_params, "kind": kind}
+    for name in fields or {}:
+        if name in said:
+            raise InvalidRequest(f"{name}: the path says it", param=name)
+    action = decode_action(orjson.dumps({**(fields or {}), **said}))
     return Response(orjson.dumps(await Context.of(request).act(action, request)), media_type="application/json")
 
 
 async def _fields(request: Request) -> dict[str, Any]:
-    """The object in the body; no body at all is an empty one."""
-    if request.headers.get("content-length", "") == "0" or "content-type" not in request.headers:
+    """The object in the body; no body at all is an empty one. 413 too large, 408 too slow, 415 not said to be JSON."""
+    body = await read_body(request, Context.of(request).limits)
+    if not body:
         return {}
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("want content-type: application/json")
     try:
-        fields = orjson.loads(await read_json(request, Context.of(request).limits))
+        fields = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(fields, dict):

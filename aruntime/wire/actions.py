@@ -19,7 +19,11 @@ class _Action(BaseModel):
 
 
 class Show(_Action):
-    """Every model, or one: `{"models": [{name, labels, rollout, versions: [{version, state, …}]}], "memory": {…}}`."""
+    """Every model, or one, and its newest versions.
+
+    `{"models": [{name, labels, rollout, last_rollout, versions: [{version, state, …}]}], "memory": {…}, "repository"}`;
+    `repository` is the same for whoever looks at the same folder of the same machine.
+    """
 
     kind: Literal["show"] = "show"
     model: Name | None = None

@@ -131,6 +131,7 @@ class Client:
         headers: list[tuple[str, str]],
         method: str,
         server: tuple[str, int] | None = ("127.0.0.1", 80),
+        query: str = "",
     ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
@@ -141,7 +142,7 @@ class Client:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
             "scheme": "http",
             "server": server,
