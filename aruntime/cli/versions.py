@@ -11,9 +11,9 @@ from rich.text import Text
 from aruntime.cli.admin_client import AdminClient, Refused, add_admin, asking, one_version, versioned
 from aruntime.cli.options import add_device, add_repository, device_settings
 from aruntime.cli.output import refusing
-from aruntime.control.device_memory import is_cpu
 from aruntime.control.launch_order import footprint_of, launch_order
 from aruntime.control.lives import RESIDENT
+from aruntime.control.machine import device_of
 from aruntime.control.manifest import Manifest, read_manifest
 from aruntime.control.repository import ModelVersion, Repository
 from aruntime.control.settings import ModelSettings, VersionRefused, VersionSettings
@@ -76,7 +76,7 @@ def _footprint(version: ModelVersion, options: argparse.Namespace) -> dict[str, 
     """What a server with these options would set aside for it; or why that one would not load it."""
     try:
         order = launch_order(version, device_settings(options))
-        footprint = footprint_of(version, order, is_cpu(options.device))
+        footprint = footprint_of(version, order, device_of(options.device))
     except VersionRefused as refused:
         return {"footprint": None, "refused": str(refused)}
     return {
