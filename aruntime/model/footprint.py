@@ -1,7 +1,8 @@
 """What a version takes of a device's memory, before it is loaded: only configs and headers are read, and no torch.
 
     weights     what the files hold, in the precision that they are held in; a tied embedding twice on a CPU
-    workspace   tensors of the largest step, logits, and on a CPU the engine's process itself
+    workspace   tensors of the largest step, logits, the table of angles, what the largest matrix takes while it
+                is put together, the scheduler's books, and on a CPU the engine's process itself
     cache       what the settings ask for, and the least that the version cannot do without
 
 Weights are counted by the config, so a config that lies is found when the checkpoint is checked against it.
@@ -82,7 +83,8 @@ def decoder_footprint(
     wanted = max(block, min(cache_bytes, most))
     floor = cache_bytes_min if cache_bytes_min is not None else -(-config.context_max // block_tokens) * block
     workspace = _workspace(config, itemsize, sequences_max, step_tokens_max, on_cpu=on_cpu)
-    return Footprint(weights, workspace, max(block, min(floor, wanted)), wanted)
+    books = wanted // block * (_BLOCK_BOOK_BYTES + block_tokens * _TOKEN_BOOK_BYTES) if on_cpu else 0
+    return Footprint(weights, workspace + books, max(block, min(floor, wanted)), wanted)
 
 
 def tensor_footprint(folder: Path) -> Footprint:
@@ -107,17 +109,24 @@ def _kept_itemsize(folder: Path, on_cpu: bool) -> int:
 
 
 def _workspace(config: ModelConfig, itemsize: int, sequences_max: int, step_tokens_max: int, *, on_cpu: bool) -> int:
-    """The tensors that `aruntime.model.decoder` makes once, for the largest step."""
+    """What `aruntime.model.decoder` makes once, for the largest step, and what loading takes beside the weights."""
     width = 3 * config.hidden + 2 * config.query_size + 2 * config.kv_size + 3 * config.intermediate
     samples = min(sequences_max, step_tokens_max)
     activations = (step_tokens_max * width + samples * 2 * config.hidden) * (4 if on_cpu else itemsize)
     logits = samples * config.vocab * (4 if on_cpu else 4 + itemsize)
+    angles = config.context_max * config.head_dim * 4
+    # Its parts in the precision wanted and, on a CPU, all of them once more before they are packed.
+    outputs = max(config.query_size + 2 * config.kv_size, 2 * config.intermediate, config.vocab)
+    loading = (2 if on_cpu else 1) * outputs * config.hidden * itemsize
+    together = activations + logits + angles + loading
     if on_cpu:
-        return PROCESS_BYTES + activations + logits
+        return PROCESS_BYTES + together
     chunks = -(-config.context_max // _CHUNK)
     parts = samples * config.heads * chunks * (config.head_dim + _EXTRA) * 4
-    return CUDA_CONTEXT_BYTES + activations + logits + parts
+    return CUDA_CONTEXT_BYTES + together + parts
 
 
 # Of aruntime_kernels.decode_attention, which imports torch: a test holds them together.
 _CHUNK, _EXTRA = 256, 4
+# Of the scheduler, for each cache block and each token in one: hashes and lists; tokens, log-probabilities.
+_BLOCK_BOOK_BYTES, _TOKEN_BOOK_BYTES = 256, 16
