@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from aruntime.control.machine import available_bytes
+
 # The rest is for front ends, page cache, and whoever else is on the machine; on a GPU for other processes' contexts.
 _SHARE_OF_HOST, _SHARE_OF_GPU = 0.8, 0.9
 _ASK_S_MAX = 10.0
@@ -20,30 +22,7 @@ def is_cpu(device: str) -> bool:
 
 def memory_bytes(device: str) -> int:
     """Most of what is free on the host, or of what the first GPU has. DeviceUnknown."""
-    return int(_host_bytes() * _SHARE_OF_HOST if is_cpu(device) else _gpu_bytes() * _SHARE_OF_GPU)
-
-
-def _host_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """What the machine has available, or what this process's group may still take if that is less."""
-    lines = (proc / "meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    left = [_number(groups / most) - _number(groups / used) for most, used in _GROUP_FILES if (groups / most).exists()]
-    return min([available, *(bytes_left for bytes_left in left if bytes_left > 0)])
-
-
-# The limit and what is used of it: cgroup v2 in the container's own view, and v1.
-_GROUP_FILES = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
-
-
-def _number(file: Path) -> int:
-    try:
-        text = file.read_text().strip()
-    except OSError:
-        return 0
-    return int(text) if text.isdecimal() else 1 << 62  # "max"
+    return int(available_bytes() * _SHARE_OF_HOST if is_cpu(device) else _gpu_bytes() * _SHARE_OF_GPU)
 
 
 def _gpu_bytes() -> int:
