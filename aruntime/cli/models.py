@@ -1,8 +1,9 @@
-"""`aruntime models add | list | verify`: what is in a repository, and how a model gets in."""
+"""`aruntime models add | list | show | verify | remove | schema`: what is in a repository, what gets in and out."""
 
 import argparse
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -11,12 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from aruntime.cli.options import add_device, add_repository, device_settings
+from aruntime.cli import models_show
+from aruntime.cli.options import add_device, add_repository, add_trusted_key, device_settings
 from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
 from aruntime.control.launch_order import launch_order
 from aruntime.control.recording import record
-from aruntime.control.repository import ModelVersion, Repository, publish
+from aruntime.control.repository import ModelVersion, Repository, publish, remove, schemas
 from aruntime.control.settings import ModelSettings, VersionRefused, VersionSettings, read_settings
 
 
@@ -24,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Declare the commands."""
     parser = commands.add_parser("models", help="look into a model repository and add to it", description=__doc__)
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = actions.add_parser("add", help="publish a Hugging Face folder as a version of a model")
+    add = actions.add_parser("add", help="publish a Hugging Face folder, or one with model.onnx, as a version")
     add.add_argument("name")
     add.add_argument("folder", type=Path)
     add.add_argument("--version", type=int, metavar="N", help="[the next one]")
@@ -34,11 +36,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FILE",
         help="prompts, a line of JSON each, whose answers are recorded now and checked at every start",
     )
+    add.add_argument("--sign", type=Path, metavar="KEY", help="with this private key (elliptic curve, PEM)")
     add_device(add)
     listing = actions.add_parser("list", help="list models and versions")
     verify = actions.add_parser("verify", help="check every file against its manifest")
     verify.add_argument("name", nargs="?", help="[all models]")
-    for action, run in ((add, _add), (listing, _list), (verify, _verify)):
+    add_trusted_key(verify)
+    show = actions.add_parser("show", help="everything about one version: settings, provenance, memory, files")
+    show.add_argument("version", metavar="NAME[@VERSION]", help="[its newest version]")
+    add_device(show)
+    removal = actions.add_parser("remove", help="delete a version that no server serves")
+    removal.add_argument("version", metavar="NAME@VERSION")
+    schema = actions.add_parser("schema", help="print the JSON Schema of model.toml, version.toml and MANIFEST.json")
+    schema.set_defaults(run=_schema)
+    runs = ((add, _add), (listing, _list), (verify, _verify), (show, models_show.show), (removal, _remove))
+    for action, run in runs:
         add_repository(action)
         action.add_argument("--json", action="store_true", help="one line of JSON for each version")
         action.set_defaults(run=refusing("models", run))
@@ -49,6 +61,8 @@ def _add(options: argparse.Namespace) -> int:
         raise VersionRefused(f"{options.folder} is no folder")
     if options.golden is not None and not options.golden.is_file():
         raise VersionRefused(f"{options.golden} is no file")
+    if options.sign is not None and not options.sign.is_file():
+        raise VersionRefused(f"{options.sign} is no file")
     total = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file())
     with _progress(options, f"publishing {options.name}", total) as advance:
         version = publish(
@@ -57,6 +71,7 @@ def _add(options: argparse.Namespace) -> int:
             options.name,
             options.version,
             prepare=partial(_record, options) if options.golden else lambda _: None,
+            private_key=options.sign,
             progress=advance,
         )
     tell(options, [_facts(version)])
@@ -87,7 +102,7 @@ def _verify(options: argparse.Namespace) -> int:
     rows: list[Row] = []
     for name, number in _versions(options, options.name):
         try:
-            version = Repository(options.repository).open(name, number)
+            version = Repository(options.repository, options.trusted_key).open(name, number)
             with _progress(options, f"verifying {name}@{number}", _bytes(version)) as advance:
                 version.verify(advance)
             rows.append({"model": name, "version": number, "verified": True})
@@ -95,6 +110,20 @@ def _verify(options: argparse.Namespace) -> int:
             rows.append({"model": name, "version": number, "verified": False, "refused": str(refused)})
     tell(options, rows)
     return 0 if rows and all(row["verified"] for row in rows) else 1
+
+
+def _remove(options: argparse.Namespace) -> int:
+    name, number = models_show.selected(options.version)
+    if number is None:
+        raise VersionRefused(f"say which version of {name}: {name}@1")
+    remove(options.repository, name, number)
+    tell(options, [{"model": name, "version": number, "removed": True}])
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    print(json.dumps(schemas(), indent=2))
+    return 0
 
 
 def _versions(options: argparse.Namespace, name: str | None) -> Iterator[tuple[str, int]]:
