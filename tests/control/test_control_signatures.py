@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from control_house import Build
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from aruntime.base.names import ModelRef
 from aruntime.control import signatures
 from aruntime.control.launcher import environment
 from aruntime.control.manifest import write_manifest
@@ -169,6 +171,16 @@ def test_keys_that_cannot_be_used_are_refused_in_words(source: Path, signed: Mod
     with pytest.raises(VersionRefused, match=r"rsa\.pub is no private key in PEM"):
         publish(source, tmp_path / "repository", "demo", 5, private_key=wrong.with_suffix(".pub"))
     assert Repository(tmp_path / "repository").versions("demo") == [1]
+
+
+async def test_a_server_that_trusts_a_key_serves_what_it_signed_and_quarantines_the_rest(
+    root: Path, checkpoint: Path, build: Build, private_key: Path
+) -> None:
+    publish(checkpoint, root, "signed", private_key=private_key)
+    agent = await build(root, trusted_key=private_key.with_suffix(".pub")).front_end()
+    assert agent.view.resolve(ModelRef("signed")).version == 1
+    (entry,) = agent.view.versions("demo")
+    assert (entry.state, entry.reason) == ("quarantined", UNSIGNED)
 
 
 def test_without_the_extra_nothing_is_taken_as_signed(signed: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
