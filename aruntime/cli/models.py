@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from aruntime.cli import serving, versions
-from aruntime.cli.options import add_device, add_repository, device_settings
+from aruntime.cli.options import add_device, add_repository, add_trusted_key, device_settings
 from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
 from aruntime.control.launch_order import launch_order
@@ -32,7 +32,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Models in a repository, and on a running server.",
     )
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = actions.add_parser("add", help="publish a Hugging Face folder as a version of a model")
+    add = actions.add_parser("add", help="publish a Hugging Face folder, or one with model.onnx, as a version")
     add.add_argument("name")
     add.add_argument("folder", type=Path)
     add.add_argument("--version", type=int, metavar="N", help="[the next one]")
@@ -42,10 +42,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FILE",
         help="prompts, a line of JSON each, whose answers are recorded now and checked at every start",
     )
+    add.add_argument("--sign", type=Path, metavar="KEY", help="with this private key (elliptic curve, PEM)")
     add_device(add)
     listing = actions.add_parser("list", help="list models and versions")
     verify = actions.add_parser("verify", help="check every file against its manifest")
     verify.add_argument("name", nargs="?", help="[all models]")
+    add_trusted_key(verify)
     for action, run in ((add, _add), (listing, _list), (verify, _verify)):
         add_repository(action)
         action.add_argument("--json", action="store_true", help="one line of JSON for each version")
@@ -59,6 +61,8 @@ def _add(options: argparse.Namespace) -> int:
         raise VersionRefused(f"{options.folder} is no folder")
     if options.golden is not None and not options.golden.is_file():
         raise VersionRefused(f"{options.golden} is no file")
+    if options.sign is not None and not options.sign.is_file():
+        raise VersionRefused(f"{options.sign} is no file")
     total = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file())
     with _progress(options, f"publishing {options.name}", total) as advance:
         version = publish(
@@ -67,6 +71,7 @@ def _add(options: argparse.Namespace) -> int:
             options.name,
             options.version,
             prepare=partial(_record, options) if options.golden else lambda _: None,
+            private_key=options.sign,
             progress=advance,
         )
     tell(options, [_facts(version)])
@@ -97,7 +102,7 @@ def _verify(options: argparse.Namespace) -> int:
     rows: list[Row] = []
     for name, number in _versions(options, options.name):
         try:
-            version = Repository(options.repository).open(name, number)
+            version = Repository(options.repository, options.trusted_key).open(name, number)
             with _progress(options, f"verifying {name}@{number}", _bytes(version)) as advance:
                 version.verify(advance)
             rows.append({"model": name, "version": number, "verified": True})

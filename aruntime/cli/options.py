@@ -36,6 +36,18 @@ def add_tenants(parser: argparse.ArgumentParser, default: Path | None = None) ->
     )
 
 
+def add_trusted_key(parser: argparse.ArgumentParser) -> None:
+    """--trusted-key."""
+    named = os.environ.get("ARUNTIME_TRUSTED_KEY")
+    parser.add_argument(
+        "--trusted-key",
+        type=Path,
+        default=named and Path(named),
+        metavar="FILE",
+        help="take only versions signed with the other half of this public key [ARUNTIME_TRUSTED_KEY; any version]",
+    )
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """What engines run on, and for how long after the end."""
     add_device(parser)
@@ -52,6 +64,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where it is kept what runs [ARUNTIME_JOURNAL; a file of this user's for each repository]",
     )
+    add_trusted_key(parser)
     parser.add_argument(
         "--drain-timeout",
         type=seconds,
@@ -105,6 +118,7 @@ def settings(options: argparse.Namespace) -> Settings:
         drain_timeout_s=options.drain_timeout,
         memory_bytes=options.memory,
         journal=options.journal or default_path(options.repository),
+        trusted_key=options.trusted_key,
     )
 
 

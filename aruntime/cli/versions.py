@@ -4,7 +4,6 @@ import argparse
 import json
 from typing import Any
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
@@ -14,11 +13,11 @@ from aruntime.cli.output import refusing
 from aruntime.control.launch_order import footprint_of, launch_order
 from aruntime.control.lives import RESIDENT
 from aruntime.control.machine import device_of
-from aruntime.control.manifest import Manifest, read_manifest
-from aruntime.control.repository import ModelVersion, Repository
-from aruntime.control.settings import ModelSettings, VersionRefused, VersionSettings
+from aruntime.control.manifest import MANIFEST, SIGNATURE, read_manifest
+from aruntime.control.repository import ModelVersion, Repository, remove, schemas
+from aruntime.control.settings import VersionRefused
 
-_FORMS: dict[str, type[BaseModel]] = {"model": ModelSettings, "version": VersionSettings, "manifest": Manifest}
+_FORMS = {"model": "model.toml", "version": "version.toml", "manifest": MANIFEST}
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -29,12 +28,12 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     show.add_argument("--json", action="store_true", help="one line of JSON")
     add_device(show)
     show.set_defaults(run=refusing("models", _show))
-    remove = actions.add_parser("remove", help="delete a version, unless a server has it in memory or by a label")
-    remove.add_argument("version", type=one_version, metavar="NAME@VERSION")
-    remove.add_argument("--json", action="store_true", help="one line of JSON")
-    add_admin(remove)
-    remove.set_defaults(run=asking("models", _remove))
-    for action in (show, remove):
+    removal = actions.add_parser("remove", help="delete a version, unless a server has it in memory or by a label")
+    removal.add_argument("version", type=one_version, metavar="NAME@VERSION")
+    removal.add_argument("--json", action="store_true", help="one line of JSON")
+    add_admin(removal)
+    removal.set_defaults(run=asking("models", _remove))
+    for action in (show, removal):
         add_repository(action)
     schema = actions.add_parser("schema", help="the JSON Schema of model.toml, version.toml or MANIFEST.json")
     schema.add_argument("form", choices=list(_FORMS))
@@ -66,6 +65,7 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
     return {
         "model": version.name,
         "version": version.version,
+        "signed": (version.folder / SIGNATURE).is_file(),
         "version.toml": version.settings.model_dump(mode="json"),
         "model.toml": version.model.model_dump(mode="json"),
         "files": files,
@@ -91,7 +91,7 @@ def _footprint(version: ModelVersion, options: argparse.Namespace) -> dict[str, 
 
 def _print(facts: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]{facts['model']}@{facts['version']}")
+    console.print(f"[bold]{facts['model']}@{facts['version']}{', signed' if facts['signed'] else ''}")
     for part in ("version.toml", "model.toml", "footprint"):
         console.print(f"\n[bold]{part}")
         for key, value in _flat(facts[part] or {"refused": facts.get("refused")}):
@@ -116,7 +116,7 @@ async def _remove(options: argparse.Namespace, admin: AdminClient) -> int:
     name, number = options.version
     repository = Repository(options.repository)
     await _check_unused(admin, repository, name, number)
-    repository.remove(name, number)
+    remove(options.repository, name, number)
     print(json.dumps({"removed": f"{name}@{number}"}) if options.json else f"removed {name}@{number}")
     return 0
 
@@ -150,6 +150,6 @@ def _check_model(admin: AdminClient, model: dict[str, Any], number: int) -> None
 
 
 def _schema(options: argparse.Namespace) -> int:
-    schema = {"$schema": _DRAFT} | _FORMS[options.form].model_json_schema()
+    schema = {"$schema": _DRAFT} | schemas()[_FORMS[options.form]]
     print(json.dumps(schema, indent=2))
     return 0

@@ -36,14 +36,16 @@ def gpu_memory_bytes() -> int:
         raise DeviceUnknown("nvidia-smi does not say how much memory the GPU has: say it with --memory") from None
 
 
-def memory_bytes(root: Path = Path("/")) -> int:
-    """The budget for models on this machine's CPU: 80 % of what is available now.
+def memory_bytes() -> int:
+    """The budget for models on this machine's CPU: 80 % of what is available now."""
+    return int(_SHARE * available_bytes())
 
-    `root` is where proc and sys are found.
-    """
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """What is available now. `root` is where proc and sys are found."""
     available = [_field(root / "proc" / "meminfo", "MemAvailable:") * 1024]
     available += [max(0, limit - used) for limit, used in _cgroups(root)]
-    return int(_SHARE * min(available))
+    return min(available)
 
 
 def _cgroups(root: Path) -> Iterator[tuple[int, int]]:

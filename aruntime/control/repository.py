@@ -1,12 +1,13 @@
-"""The repository: immutable versions of models in folders, and how one gets in.
+"""The repository: immutable versions of models in folders, how one gets in, and out.
 
     <root>/<model>/model.toml                limits; may be absent
     <root>/<model>/<integer>/version.toml    engine, precision, target, provenance
-                             config.json *.safetensors tokenizer.json chat_template.jinja …
+                             config.json *.safetensors tokenizer.json chat_template.jinja …    or    model.onnx …
                              MANIFEST.json   sha256 of every file, written last
+                             model.sig       signs the manifest; may be absent
 
 A version is published as a temporary folder (its name starts with a dot, so nobody takes it for a version) and renamed:
-a reader sees all of it or nothing, and of two publishers of one number the second is refused.
+a reader sees all of it or nothing, and of two publishers of one number the second is refused. It leaves the same way.
 """
 
 import os
@@ -16,15 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from aruntime.base.names import is_name, is_version
-from aruntime.control.manifest import Manifest, Progress, list_files, verify, write_manifest
+from aruntime.control import signatures
+from aruntime.control.manifest import MANIFEST, Manifest, Progress, list_files, verify, write_manifest
 from aruntime.control.settings import ModelSettings, Provenance, VersionRefused, VersionSettings, read_settings
+from aruntime.control.sources import copy_source, engine_of
 
 MODELS_MAX = 64
-# What a Hugging Face folder holds that a version needs. Pickled weights and code are left behind.
-_TAKEN = {".json", ".jsonl", ".safetensors", ".jinja", ".txt", ".model", ".md"}
-_FOLDERS_TAKEN = {"golden", "adapters"}
+VERSIONS_MAX = 1024
+
+_KINDS: dict[str, type[BaseModel]] = {"model.toml": ModelSettings, "version.toml": VersionSettings, MANIFEST: Manifest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +42,30 @@ class ModelVersion:
     folder: Path
     model: ModelSettings
     settings: VersionSettings
+    trusted_key: Path | None = None
 
     def verify(self, progress: Progress = lambda _: None) -> Manifest:
-        """Check every file against the manifest. VersionRefused says which one is wrong."""
-        return verify(self.folder, progress)
+        """Check every file against the manifest, and the manifest's signature where only a key is trusted.
+
+        VersionRefused says what is wrong.
+        """
+        if self.trusted_key is not None:
+            signatures.check(self.folder, self.trusted_key)
+        manifest = verify(self.folder, progress)
+        if self.trusted_key is not None and (manifest.model, manifest.version) != (self.name, self.version):
+            raise VersionRefused(f"it was signed as {manifest.model}@{manifest.version}, not as this version")
+        return manifest
 
 
 class Repository:
-    """Reads the folders below `root` each time it is asked; keeps nothing."""
+    """Reads the folders below `root` each time it is asked; keeps nothing.
 
-    def __init__(self, root: Path) -> None:
+    With a `trusted_key` (the public half, a PEM file) only versions that it has signed verify.
+    """
+
+    def __init__(self, root: Path, trusted_key: Path | None = None) -> None:
         self.root = root.resolve()
+        self.trusted_key = trusted_key
         if not self.root.is_dir():
             raise VersionRefused(f"there is no model repository at {root}")
 
@@ -66,11 +85,15 @@ class Repository:
         return f"{found.st_dev:x}-{found.st_ino:x}"
 
     def versions(self, name: str) -> list[int]:
-        """The versions of a model, oldest first; none for a name that is not a model's."""
+        """The newest VERSIONS_MAX versions of a model, oldest first; none for a name that is not a model's.
+
+        A folder without a manifest, which is written last, is none yet.
+        """
         folder = self.root / name
         if not is_name(name) or folder.is_symlink() or not folder.is_dir():
             return []
-        return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name))
+        numbers = (int(entry.name) for entry in folder.iterdir() if is_version(entry.name))
+        return sorted(number for number in numbers if (folder / str(number) / MANIFEST).is_file())[-VERSIONS_MAX:]
 
     def model_file(self, name: str) -> Path:
         """The file that says what holds for every version of a model; it may be absent."""
@@ -92,19 +115,8 @@ class Repository:
             raise VersionRefused(f"{name}/{version} is a link")
         model = self.read_model(name) if os.path.lexists(self.model_file(name)) else ModelSettings()
         list_files(folder)  # no link, before the first file of it is read
-        return ModelVersion(name, version, folder, model, read_settings(folder / "version.toml", VersionSettings))
-
-    def remove(self, name: str, version: int) -> None:
-        """Delete a version: first it is no version any more, for anybody; then its files go. VersionRefused."""
-        folder = self.root / name / str(version)
-        if version not in self.versions(name) or not folder.is_dir() or folder.is_symlink():
-            raise VersionRefused(f"there is no version {version} of {name}")
-        grave = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
-        try:
-            folder.rename(grave)
-            _sync(folder.parent)
-        finally:
-            shutil.rmtree(grave)
+        built = read_settings(folder / "version.toml", VersionSettings)
+        return ModelVersion(name, version, folder, model, built, self.trusted_key)
 
 
 def default_root() -> Path:
@@ -115,6 +127,11 @@ def default_root() -> Path:
     return Path(os.environ.get("ARUNTIME_REPOSITORY") or "examples/repository")
 
 
+def schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schema of each file that the repository itself has words for, by the file's name."""
+    return {name: kind.model_json_schema() for name, kind in _KINDS.items()}
+
+
 def publish(
     source: Path,
     repository: Path,
@@ -123,61 +140,64 @@ def publish(
     *,
     settings: VersionSettings | None = None,
     prepare: Callable[[Path], None] = lambda _: None,
+    private_key: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> ModelVersion:
-    """Copy a Hugging Face folder into the repository as a version of `name` (the next one unless given).
+    """Copy a Hugging Face folder, or one with model.onnx, into the repository as a version of `name`.
 
+    It is the next one unless `version` says which. `prepare` is called with the draft, which has everything but its
+    manifest; what it adds is published too. `private_key` signs it. `progress` is told the bytes as they are hashed.
     VersionRefused when the name or number cannot be used or the folder holds nothing to serve; nothing is left behind.
-    `prepare` is called with the draft, which has everything but its manifest; what it adds is published too.
-    `progress` is told the bytes as they are hashed.
     """
     if not is_name(name):
         raise VersionRefused(f"{name[:80]!r} cannot name a model: want [a-z0-9][a-z0-9._-]{{0,63}}")
     repository.mkdir(parents=True, exist_ok=True)
     home = Repository(repository)
-    number = version if version is not None else max(home.versions(name), default=0) + 1
+    known = home.versions(name)
+    number = version if version is not None else max(known, default=0) + 1
     if not is_version(str(number)):
         raise VersionRefused(f"{number} cannot be a version: want 1 to 999999999")
+    if len(known) == VERSIONS_MAX:
+        raise VersionRefused(f"{name} has {VERSIONS_MAX} versions, and no more are kept: remove some")
+    built = settings or VersionSettings(engine=engine_of(source), provenance=_provenance(source))
     (home.root / name).mkdir(exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".publish-", dir=home.root / name))
     try:
         draft.chmod(0o755)
-        _copy(source, draft)
-        published = settings or VersionSettings(provenance=_provenance(source))
-        (draft / "version.toml").write_text(published.to_toml())
+        copy_source(source, draft, built.engine)
+        (draft / "version.toml").write_text(built.to_toml())
         prepare(draft)
-        write_manifest(draft, progress)
+        write_manifest(draft, name, number, progress)
+        if private_key is not None:
+            signatures.sign(draft, private_key)
+        _sync_all(draft)
         _rename(draft, home.root / name / str(number))
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return home.open(name, number)
 
 
+def remove(repository: Path, name: str, version: int) -> None:
+    """Delete a version that nobody serves. VersionRefused when there is none.
+
+    It is renamed first: whoever reads the repository meanwhile sees all of it or nothing.
+    """
+    folder = Repository(repository).root / name / str(version)
+    if not is_name(name) or not is_version(str(version)) or not folder.is_dir():
+        raise VersionRefused(f"there is no version {version} of {name[:80]}")
+    if folder.resolve() != folder:
+        raise VersionRefused(f"{name}/{version} is a link")
+    grave = Path(tempfile.mkdtemp(prefix=".remove-", dir=folder.parent))
+    folder.rename(grave)  # over an empty folder: at once
+    _sync(folder.parent)
+    shutil.rmtree(grave)
+
+
 def _provenance(source: Path) -> Provenance:
-    return Provenance(source=source.name, published=datetime.now(UTC))
-
-
-def _copy(source: Path, draft: Path) -> None:
-    """Copy what a version needs, through links: a download cache is made of them."""
-    if not (source / "config.json").is_file():
-        raise VersionRefused(f"{source} has no config.json: it is no Hugging Face folder")
-    if not any(source.glob("*.safetensors")):
-        raise VersionRefused(f"{source} has no *.safetensors: weights in other forms are not served")
-    for path in sorted(source.iterdir()):
-        if (
-            path.is_file()
-            and (path.suffix in _TAKEN or path.name.startswith("LICENSE"))
-            and path.name != "MANIFEST.json"
-        ):
-            shutil.copyfile(path, draft / path.name)
-        elif path.is_dir() and path.name in _FOLDERS_TAKEN:
-            shutil.copytree(path, draft / path.name, copy_function=shutil.copyfile)
-    for name in list_files(draft):
-        _sync(draft / name)
+    return Provenance(source=source.resolve().name, published=datetime.now(UTC))
 
 
 def _rename(draft: Path, target: Path) -> None:
-    _sync(draft)
     try:
         draft.rename(target)
     except OSError:
@@ -185,6 +205,12 @@ def _rename(draft: Path, target: Path) -> None:
             f"version {target.name} of {target.parent.name} exists already; a version never changes"
         ) from None
     _sync(target.parent)
+
+
+def _sync_all(folder: Path) -> None:
+    """Have everything on the disk before it gets its name."""
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

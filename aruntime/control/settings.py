@@ -155,10 +155,15 @@ class ModelSettings(_Settings):
     callers: Annotated[list[TenantName], Field(max_length=TENANTS_MAX - 1)] | None = None
     """The tenants that may call it; everybody when it does not say."""
     limits: Limits = Limits()
+    """What one replica takes."""
     objectives: Objectives = Objectives()
+    """What its users were promised."""
     residency: Residency = Residency()
+    """When it is in memory."""
     rollout: RolloutPolicy = RolloutPolicy()
+    """How a new version takes over."""
     batching: TensorBatching = TensorBatching()
+    """How requests to a tensor model are put together."""
     labels: Annotated[dict[Label, Annotated[int, Field(ge=1, le=999_999_999)]], Field(max_length=32)] = {}
     """Versions by name, for a server that knows none yet; from then on labels are moved by command."""
 
@@ -178,13 +183,16 @@ class Provenance(_Settings):
     """Where a version came from."""
 
     source: Annotated[str, Field(max_length=500)]
+    """The folder that it was made of, or whatever its publisher calls it."""
     published: datetime
+    """When, with a time zone."""
 
 
 class VersionSettings(_Settings):
     """`version.toml`: what one version needs."""
 
     engine: EngineKind = "decoder"
+    """What serves it: decoder for a Hugging Face folder, onnx for model.onnx."""
     precision: Precision = "checkpoint"
     """What weights are held in."""
     cache_precision: Precision = "checkpoint"
@@ -192,6 +200,7 @@ class VersionSettings(_Settings):
     target: Literal["any", "cpu", "cuda"] = "any"
     """The hardware that it was built for."""
     provenance: Provenance
+    """Where it came from."""
 
     @property
     def created_s(self) -> int:

@@ -111,7 +111,7 @@ class Supervisor:
     async def _open(self) -> None:
         """Find the models and load those that must be ready; what cannot be loaded says why."""
         try:
-            repository = await asyncio.to_thread(Repository, self._settings.repository)
+            repository = await asyncio.to_thread(Repository, self._settings.repository, self._settings.trusted_key)
             host = await asyncio.to_thread(self._host, repository)
             catalog = Catalog(host, self._break)
             await catalog.open()

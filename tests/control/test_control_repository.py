@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,22 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aruntime.control import repository as repository_room
-from aruntime.control.repository import ModelVersion, Repository, publish
+from aruntime.control.launcher import environment
+from aruntime.control.manifest import FILES_MAX
+from aruntime.control.repository import ModelVersion, Repository, publish, remove, schemas
 from aruntime.control.settings import VersionRefused, VersionSettings, read_settings
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A Hugging Face folder as a download leaves it: links, pickles and code among the files."""
-    folder = tmp_path / "download"
-    folder.mkdir()
-    (tmp_path / "blob").write_bytes(b"weights")
-    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    """A Hugging Face folder as a download leaves it: links into the cache, pickles and code among the files."""
+    folder = tmp_path / "models--demo" / "snapshots" / "0a1b2c"
+    (folder / "golden").mkdir(parents=True)
+    blobs = tmp_path / "models--demo" / "blobs"
+    blobs.mkdir()
+    (blobs / "w").write_bytes(b"weights")
+    (blobs / "g").write_text("{}\n")
+    (folder / "model.safetensors").symlink_to("../../blobs/w")
+    (folder / "golden" / "greet.jsonl").symlink_to("../../../blobs/g")
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
     (folder / "modeling_evil.py").write_text("import os")
-    (folder / "golden").mkdir()
-    (folder / "golden" / "greet.jsonl").write_text("{}\n")
+    (folder / "golden" / "answers.pkl").write_bytes(b"another pickle")
     return folder
 
 
@@ -45,7 +52,7 @@ def test_a_published_version_is_found_and_verifies(published: ModelVersion, tmp_
     assert home.versions("demo") == [1]
     version = home.open("demo", 1)
     version.verify()
-    assert version.settings.provenance.source == "download"
+    assert version.settings.provenance.source == "0a1b2c"
     assert version.settings.created_s > 1_700_000_000
     assert version.model.limits.sequences_max == 64
 
@@ -182,3 +189,192 @@ def test_a_folder_without_safetensors_is_refused(source: Path, tmp_path: Path) -
     (source / "model.safetensors").unlink()
     with pytest.raises(VersionRefused, match=r"no \*\.safetensors"):
         publish(source, tmp_path / "repository", "demo")
+    assert Repository(tmp_path / "repository").models() == []
+
+
+def test_a_folder_with_a_graph_becomes_a_tensor_model(tmp_path: Path) -> None:
+    source = tmp_path / "graph"
+    source.mkdir()
+    for name in ("model.onnx", "model.onnx_data", "weights.data", "README.md", "infer.py", "legacy.bin"):
+        (source / name).write_text(name)
+    version = publish(source, tmp_path / "repository", "edges")
+    version.verify()
+    assert version.settings.engine == "onnx"
+    files = {path.name for path in version.folder.iterdir()}
+    assert files == {"model.onnx", "model.onnx_data", "weights.data", "README.md", "version.toml", "MANIFEST.json"}
+
+
+def test_what_is_prepared_in_the_draft_is_published(source: Path, tmp_path: Path) -> None:
+    def prepare(draft: Path) -> None:
+        assert draft.name.startswith(".")
+        assert Repository(tmp_path / "repository").versions("demo") == []
+        (draft / "golden" / "recorded.jsonl").write_text("{}\n")
+
+    version = publish(source, tmp_path / "repository", "demo", prepare=prepare)
+    assert "golden/recorded.jsonl" in version.verify().files
+    assert version.verify().model == "demo"
+
+
+@pytest.mark.parametrize("place", ["tokenizer.json", "golden/mine.jsonl"])
+def test_a_link_out_of_the_folder_is_not_followed(source: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "id_rsa").write_text("secret")
+    (source / place).symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(VersionRefused, match="is a link out of"):
+        publish(source, tmp_path / "repository", "demo")
+    assert os.listdir(tmp_path / "repository" / "demo") == []
+
+
+def test_a_linked_folder_and_a_loop_of_links_are_left_behind(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.jsonl").write_text("{}")
+    (source / "golden" / "more").symlink_to(tmp_path / "elsewhere")
+    (source / "golden" / "again").symlink_to(source / "golden")
+    (source / "adapters").symlink_to(tmp_path / "elsewhere")
+    assert "x.jsonl" not in str(publish(source, tmp_path / "repository", "demo").verify().files)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["conﬁg.json", "cafe\u0301.json", "a\u202ejson.txt", ".hidden.json", "-rf.json", "a\nb.json", "x" * 200 + ".json"],
+)
+def test_names_that_are_not_plain_stay_outside_and_are_refused_inside(source: Path, tmp_path: Path, name: str) -> None:
+    (source / name).write_text("{}")
+    version = publish(source, tmp_path / "repository", "demo")
+    assert name not in version.verify().files
+    (version.folder / name).write_text("{}")
+    assert "cannot name a file of a version" in refusal(version)
+
+
+def test_two_files_that_differ_in_case_only_are_refused(source: Path, tmp_path: Path) -> None:
+    (source / "Config.json").write_text("{}")
+    with pytest.raises(VersionRefused, match=r"Config\.json and config\.json differ in case only"):
+        publish(source, tmp_path / "repository", "demo")
+
+
+def test_names_of_models_are_told_apart_by_more_than_case(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(VersionRefused, match="cannot name a model"):
+        publish(source, tmp_path / "repository", "Demo")
+    publish(source, tmp_path / "repository", "demo")
+    (tmp_path / "repository" / "demo").rename(tmp_path / "repository" / "DEMO")
+    assert Repository(tmp_path / "repository").models() == []
+
+
+def test_a_folder_is_no_version_before_its_manifest_is_there(published: ModelVersion, tmp_path: Path) -> None:
+    home = Repository(tmp_path / "repository")
+    copy = published.folder.parent / "2"
+    copy.mkdir()
+    for file in sorted(published.folder.rglob("*")):
+        place = copy / file.relative_to(published.folder)
+        assert home.versions("demo") == [1]
+        if file.is_dir():
+            place.mkdir()
+        elif file.name != "MANIFEST.json":
+            place.write_bytes(file.read_bytes())
+    (copy / "MANIFEST.json").write_bytes((published.folder / "MANIFEST.json").read_bytes())
+    assert home.versions("demo") == [1, 2]
+    home.open("demo", 2).verify()
+
+
+def test_more_files_than_a_version_may_have_are_refused(published: ModelVersion) -> None:
+    for number in range(FILES_MAX):
+        (published.folder / "golden" / f"{number}.jsonl").touch()
+    assert refusal(published) == f"more than {FILES_MAX} files"
+
+
+def test_a_huge_manifest_is_not_read(published: ModelVersion) -> None:
+    (published.folder / "MANIFEST.json").write_text('{"files": {' + " " * (1 << 20) + "}}")
+    assert refusal(published) == "MANIFEST.json is longer than 1048576 bytes"
+
+
+def test_what_never_ends_is_not_opened(published: ModelVersion) -> None:
+    (published.folder / "MANIFEST.json").unlink()
+    os.mkfifo(published.folder / "MANIFEST.json")
+    assert refusal(published) == "MANIFEST.json is a link or no plain file"
+
+
+def test_of_two_publishers_of_one_number_one_is_refused_and_the_version_is_whole(source: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from aruntime.control.repository import publish\n"
+        "def prepare(draft):\n"
+        "    (draft / 'README.md').write_text(sys.argv[3])\n"
+        "    print('prepared', flush=True); sys.stdin.readline()\n"
+        "publish(Path(sys.argv[1]), Path(sys.argv[2]), 'demo', 7, prepare=prepare)\n"
+    )
+    root = tmp_path / "repository"
+    publishers = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", script, str(source), str(root), mark],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )
+        for mark in ("first", "second")
+    ]  # fmt: skip
+    for publisher in publishers:
+        assert publisher.stdout is not None
+        assert publisher.stdout.readline() == "prepared\n"
+    told = [publisher.communicate("\n", timeout=30)[1] for publisher in publishers]
+    assert sorted(publisher.returncode for publisher in publishers) == [0, 1]
+    assert "version 7 of demo exists already; a version never changes" in "".join(told)
+    version = Repository(root).open("demo", 7)
+    version.verify()
+    assert (version.folder / "README.md").read_text() == ("first" if publishers[0].returncode == 0 else "second")
+    assert os.listdir(root / "demo") == ["7"]
+
+
+def test_a_model_has_a_bounded_number_of_versions(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository_room, "VERSIONS_MAX", 2)
+    root = tmp_path / "repository"
+    publish(source, root, "demo")
+    publish(source, root, "demo")
+    with pytest.raises(VersionRefused, match="demo has 2 versions, and no more are kept"):
+        publish(source, root, "demo")
+    remove(root, "demo", 1)
+    assert publish(source, root, "demo").version == 3
+
+
+def test_a_removed_version_is_gone_at_once_and_the_others_stay(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    publish(source, root, "demo")
+    publish(source, root, "demo")
+    remove(root, "demo", 1)
+    assert Repository(root).versions("demo") == [2]
+    assert os.listdir(root / "demo") == ["2"]
+    Repository(root).open("demo", 2).verify()
+
+
+def test_a_removal_that_breaks_leaves_no_half_version(
+    published: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(repository_room.shutil, "rmtree", broken)
+    with pytest.raises(OSError, match="input/output"):
+        remove(tmp_path / "repository", "demo", 1)
+    assert Repository(tmp_path / "repository").models() == []
+
+
+@pytest.mark.parametrize(("name", "version"), [("demo", 2), ("..", 1), ("demo/1/../..", 1), ("demo", 0), ("nobody", 1)])
+def test_only_a_version_can_be_removed(published: ModelVersion, tmp_path: Path, name: str, version: int) -> None:
+    with pytest.raises(VersionRefused, match="there is no version"):
+        remove(tmp_path / "repository", name, version)
+    published.verify()
+
+
+def test_a_link_in_place_of_a_version_is_not_removed(published: ModelVersion, tmp_path: Path) -> None:
+    (published.folder.parent / "2").symlink_to(published.folder)
+    with pytest.raises(VersionRefused, match="demo/2 is a link"):
+        remove(tmp_path / "repository", "demo", 2)
+    published.verify()
+
+
+def test_every_setting_is_described_in_its_schema() -> None:
+    found = schemas()
+    assert set(found) == {"model.toml", "version.toml", "MANIFEST.json"}
+    for schema in found.values():
+        for table in [schema, *schema.get("$defs", {}).values()]:
+            assert table["additionalProperties"] is False
+            assert table["description"]
+            assert [name for name, field in table["properties"].items() if not field.get("description")] == []
+    assert found["model.toml"]["$defs"]["Limits"]["properties"]["sequences_max"]["maximum"] == 4096

@@ -1,13 +1,10 @@
 """Memory is set aside before it is used, never twice, and nobody leaves it in vain."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aruntime.control.machine import memory_bytes
 from aruntime.control.residency import Evict, Granted, Memory, Refused, in_words
 from aruntime.model.footprint import Footprint
 
@@ -175,51 +172,3 @@ class Residents(RuleBasedStateMachine):
 
 TestResidents = Residents.TestCase
 TestResidents.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-
-
-def machine(root: Path, **files: str) -> Path:
-    """A root with these files; `__` in a name is a folder, and every machine has 1000 MiB."""
-    written = {"proc__meminfo": "MemTotal: 2048000 kB\nMemAvailable: 1024000 kB\n", "proc__self__cgroup": ""} | files
-    for name, text in written.items():
-        file = root / name.replace("__", "/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return root
-
-
-MIB = 1 << 20
-
-
-def test_four_fifths_of_what_is_available_are_for_models(tmp_path: Path) -> None:
-    assert memory_bytes(machine(tmp_path)) == 800 * MIB
-    assert 0 < memory_bytes() < 1 << 50
-
-
-def test_a_cgroup_of_version_2_bounds_it_at_any_level(tmp_path: Path) -> None:
-    files = {
-        "proc__self__cgroup": "0::/a/b\n",
-        "sys__fs__cgroup__a__b__memory.max": "max\n",
-        "sys__fs__cgroup__a__b__memory.current": "5\n",
-        "sys__fs__cgroup__a__memory.max": f"{500 * MIB}\n",
-        "sys__fs__cgroup__a__memory.current": f"{200 * MIB}\n",
-        "sys__fs__cgroup__a__memory.stat": f"anon 3\ninactive_file {100 * MIB}\n",
-    }
-    assert memory_bytes(machine(tmp_path, **files)) == 320 * MIB
-
-
-def test_a_cgroup_of_version_1_bounds_it_also_where_the_path_is_the_hosts(tmp_path: Path) -> None:
-    files = {
-        "proc__self__cgroup": "9:name=systemd:/\n4:cpu,memory:/docker/0123\n",
-        "sys__fs__cgroup__memory__memory.limit_in_bytes": f"{100 * MIB}\n",
-        "sys__fs__cgroup__memory__memory.usage_in_bytes": f"{50 * MIB}\n",
-    }
-    assert memory_bytes(machine(tmp_path, **files)) == 40 * MIB
-
-
-def test_a_cgroup_that_uses_more_than_its_limit_leaves_nothing(tmp_path: Path) -> None:
-    files = {
-        "proc__self__cgroup": "0::/../x\n",
-        "sys__fs__cgroup__memory.max": "100\n",
-        "sys__fs__cgroup__memory.current": "200\n",
-    }
-    assert memory_bytes(machine(tmp_path, **files)) == 0
