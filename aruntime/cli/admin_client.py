@@ -21,6 +21,7 @@ from aruntime.cli.output import refusing
 DEFAULT_URL = "http://127.0.0.1:8001"
 _READ_S, _CONNECT_S = 10.0, 5.0
 _INTERRUPTED = 130
+_NO_SUCH_PATH = "no such path"
 
 Answer = dict[str, Any]
 
@@ -105,13 +106,14 @@ class AdminClient:
             raise Refused(f"no server answers at {self.url}: {error}") from None
         try:
             answer = reply.json()
-            if reply.is_success and isinstance(answer, dict):
-                return answer
-            raise Refused(_words(answer["error"]), reply.status_code)
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, Refused):
-                raise
-            raise Refused(f"what answers at {self.url} is no admin listener of aruntime", 404) from None
+            words = "" if reply.is_success else _words(answer["error"])
+        except (ValueError, KeyError, TypeError):
+            words = _NO_SUCH_PATH
+        if words == _NO_SUCH_PATH or not isinstance(answer, dict):
+            raise Refused(f"what answers at {self.url} is no admin listener of aruntime", 404)
+        if words:
+            raise Refused(words, reply.status_code)
+        return answer
 
 
 def add_admin(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +183,7 @@ def _url(text: str) -> str:
 
 
 def _words(error: Any) -> str:
+    """What an error says, for an operator. KeyError, TypeError: it is none of ours."""
     message: str = error["message"]
     if error["code"] == "invalid_api_key":
         return f"{message}; the commands take it from ARUNTIME_ADMIN_KEY"
