@@ -176,7 +176,7 @@ class Asker:
         self._door = Door(bell, time.monotonic, random.Random(0))
         self._door.open()
         self._door.attach(self._route)
-        self._turn = asyncio.Semaphore(AT_ONCE if order.target == "cpu" else 1)
+        self._turn = asyncio.Semaphore(min(AT_ONCE, order.sequences_max) if order.target == "cpu" else 1)
         self._here = Setting(order.target, order.precision, order.vocab, order.alone)
         self._deadline_s = time.monotonic() + order.timeout_s
         self._tokenizer = tokenizer

@@ -88,7 +88,8 @@ class Post:
         try:
             data, rights, got, _ = self._socket.recvmsg(MESSAGE_BYTES_MAX, room, flags | socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
-            return None
+            # The peer left without reading all that it was told. That is told once, before what it said itself.
+            return self._receive(flags)
         letter = Letter(data, _descriptors(rights))
         if got & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             letter.discard()

@@ -92,3 +92,15 @@ def test_a_socket_of_another_kind_is_refused() -> None:
         Post(left)
     left.close()
     right.close()
+
+
+def test_the_last_word_of_a_peer_that_left_without_listening_is_heard() -> None:
+    mine, theirs = pair()
+    mine.send(b"unread")
+    theirs.send(b"first")
+    theirs.send(b"last")
+    theirs.close()
+    heard = [mine.try_receive(), mine.receive()]
+    assert [letter and letter.data for letter in heard] == [b"first", b"last"]
+    assert mine.receive() is None
+    mine.close()
