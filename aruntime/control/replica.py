@@ -29,7 +29,6 @@ from aruntime.wire.compatibility import Compatibility
 from aruntime.wire.control import (
     Bounds,
     DetachFrontEnd,
-    Drained,
     Failed,
     Life,
     Load,
@@ -230,8 +229,6 @@ class Replica:
                 self._on_warm()
             case Failed(reason=reason):
                 self.fail(reason)
-            case Drained():
-                pass  # it ends by itself
             case _:
                 for fd in fds:
                     os.close(fd)

@@ -91,17 +91,6 @@ class Loop:
         """Set how many may wait and how long a step may take, for the next submit and plan on."""
         self._scheduler.set_bounds(waiting_max=bounds.waiting_max, itl_s=bounds.itl_s)
 
-    def drain(self) -> None:
-        """Take no new work; what waits or runs goes on."""
-        self._scheduler.drain()
-        self._starts_s = at_once_s  # nobody comes any more
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits, runs, or has an end that was not delivered yet."""
-        stats = self._scheduler.stats()
-        return stats.waiting + stats.running + stats.undelivered == 0
-
     def _step(self) -> bool:
         """Launch a step if there is one, and end those that nothing is launched ahead of. False: nothing to do."""
         now_s, starts_s = self._clock(), self._starts_s()

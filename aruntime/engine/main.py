@@ -1,9 +1,9 @@
 """The process of one engine: `python -m aruntime.engine.main --control-fd N`, started by a launcher.
 
-    Load ──► load the version    ──► Loaded ──► warm ──► Ready ──► loop: Set…, Attach…, DetachFrontEnd, Drain, Stop
+    Load ──► load the version    ──► Loaded ──► warm ──► Ready ──► loop: Set…, Attach…, DetachFrontEnd, Stop
                   └─ CheckpointRefused ──► Failed, exit 1
 
-It ends when it is told to, when it has drained, or when the supervisor is gone (end of file on the control socket).
+It ends when it is told to, or when the supervisor is gone (end of file on the control socket).
 """
 
 import argparse
@@ -63,7 +63,6 @@ class Engine:
 
     def __init__(self, post: Post) -> None:
         self._post = post
-        self._drain_deadline_s: float | None = None
 
     def serve(self) -> None:
         """Load, warm, say so, and serve until told to end."""
@@ -106,9 +105,6 @@ class Engine:
                 self._loop.stop = True
                 return
             self._obey(letter)
-        if self._drain_deadline_s is not None and (self._loop.idle or time.monotonic() >= self._drain_deadline_s):
-            self._tell(control.Drained())
-            self._loop.stop = True
 
     def _obey(self, letter: Letter) -> None:
         match control.decode(letter.data, len(letter.fds)):
@@ -123,9 +119,6 @@ class Engine:
                     self._loop.set_tenant(terms)
             case control.SetBounds(bounds=bounds):
                 self._loop.set_bounds(bounds)
-            case control.Drain(deadline_s=deadline_s):
-                self._loop.drain()
-                self._drain_deadline_s = deadline_s
             case control.Stop():
                 self._loop.stop = True
             case other:

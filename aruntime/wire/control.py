@@ -1,8 +1,8 @@
 """What the supervisor, the engines and the front ends say to each other over their control sockets.
 
     supervisor -> engine      Load [table, engine bell] · AttachFrontEnd [channel, front end's bell] · DetachFrontEnd
-                              SetTerms · SetBounds · Drain · Stop
-    engine -> supervisor      Loaded · Ready · Failed · Drained
+                              SetTerms · SetBounds · Stop
+    engine -> supervisor      Loaded · Ready · Failed
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
     supervisor -> front end   Welcome [ledger] · ModelState · ReplicaState · AttachReplica [channel, engine bell, table]
                               RetireReplica · DetachReplica · SetTenants [memory file with a TenantList] · Drain

@@ -35,7 +35,7 @@ class FakeEngine:
         self.table.set(ENGINE_ROW, Column.STEP_US, int(order.bounds.itl_s * 1e6))
         self.channels: dict[int, EngineChannel] = {}
         self.left: dict[Key, list[int]] = {}  # [tokens sent, tokens wanted]
-        self.draining = self.stop = False
+        self.stop = False
 
     def tell(self, message: control.Message) -> None:
         self.post.send(control.encode(message))
@@ -83,8 +83,6 @@ class FakeEngine:
             case control.DetachFrontEnd(front_end=front_end):
                 self.channels.pop(front_end, None)
                 self.left = {key: left for key, left in self.left.items() if key[0] != front_end}
-            case control.Drain():
-                self.draining = True
             case control.Stop():
                 self.stop = True
 
@@ -109,10 +107,7 @@ class FakeEngine:
     def step(self) -> None:
         for key, state in list(self.left.items()):
             state[0] += 1
-            if self.draining:
-                finish = FinishReason.DRAINING
-            else:
-                finish = FinishReason.LENGTH if state[0] >= state[1] else FinishReason.NONE
+            finish = FinishReason.LENGTH if state[0] >= state[1] else FinishReason.NONE
             self.send(key, state[0] - 1, state[0] - 1, finish)
             if finish:
                 del self.left[key]

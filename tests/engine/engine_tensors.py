@@ -118,6 +118,12 @@ def order(
 class TensorWorld:
     """An engine and one front end's end of the rings. Nothing turns but what `play` and `finish` turn."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits, runs, or has an end that was not delivered yet."""
+        stats = self.replica.scheduler.stats()
+        return stats.waiting + stats.running + stats.undelivered == 0
+
     def __init__(
         self, load: Load, *, submit_cells: int = 1 << 12, output_records: int = 64, result_cells: int = 1 << 12
     ) -> None:

@@ -1,4 +1,4 @@
-"""The engine's process with a tensor model: loads, warms, answers, drains; and does not load what decoders need."""
+"""The engine's process with a tensor model: loads, warms, answers, leaves; and does not load what decoders need."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def told(post: Post) -> control.Message:
     return control.decode(letter.data, len(letter.fds))
 
 
-def test_a_tensor_engine_loads_answers_and_drains_without_torch(tmp_path: Path) -> None:
+def test_a_tensor_engine_loads_answers_and_leaves_without_torch(tmp_path: Path) -> None:
     mine, theirs = pair()
     command = [
         sys.executable,
@@ -65,8 +65,7 @@ def test_a_tensor_engine_loads_answers_and_drains_without_torch(tmp_path: Path) 
             [(slot, generation, result)] = front.take_results()
             assert (slot, generation) == (0, 1)
             assert np.allclose(to_array(decode(result)[0]), inputs @ WEIGHT)
-            mine.send(control.encode(control.Drain(deadline_s=time.monotonic() + 5)))
-            assert told(mine).kind == "drained"
+            mine.send(control.encode(control.Stop()))
             assert engine.wait(10) == 0
         finally:
             engine.kill()
