@@ -38,7 +38,12 @@ def small_parts() -> dict[str, float]:
 def serving(*arguments: str) -> Iterator[dict[str, Any]]:
     """A real server, started with `arguments`, stopped at the end; what it said when it was ready."""
     command = [sys.executable, "-m", "aruntime.cli.main", "serve", "--port", "0", "--json", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryDirectory() as state,
+        subprocess.Popen(
+            [*command, "--journal", f"{state}/journal"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             yield json.loads(process.stdout.readline())

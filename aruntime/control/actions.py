@@ -33,7 +33,7 @@ class Actions:
     def __init__(self, catalog: Catalog, host: Host) -> None:
         self._catalog = catalog
         self._host = host
-        self._doers: dict[type, Callable[[Any], Awaitable[dict[str, Any]]]] = {
+        self._doers: dict[type, Callable[[Any, str], Awaitable[dict[str, Any]]]] = {
             actions.Show: self._show,
             actions.LoadVersion: self._load,
             actions.UnloadVersion: self._unload,
@@ -46,13 +46,18 @@ class Actions:
         }
 
     async def do(self, action: Action, *, actor: str, request_id: str = "") -> dict[str, Any]:
-        """Do it; what came of it. InvalidRequest, ModelNotFound, ModelNotReady, Draining: why not."""
+        """Do it; what came of it, and the journal's trouble, should it not be remembered.
+
+        InvalidRequest, ModelNotFound, ModelNotReady, Draining: why not.
+        """
         doer = self._doers[type(action)]
         if isinstance(action, _READS):
-            return _short(await doer(action))
+            return _short(await doer(action, actor))
         outcome, detail = "done", f"request {request_id}" if request_id else ""
         try:
-            return await doer(action)
+            result = await doer(action, actor)
+            trouble = self._host.journal.trouble
+            return result | {"journal": trouble} if trouble else result
         except NotPossible as error:
             outcome, detail = "refused", str(error)
             raise InvalidRequest(str(error)) from None
@@ -65,7 +70,7 @@ class Actions:
         finally:
             self._host.journal.record(actor, action.kind, _subject(action), outcome, detail)
 
-    async def _show(self, action: actions.Show) -> dict[str, Any]:
+    async def _show(self, action: actions.Show, _actor: str) -> dict[str, Any]:
         shown = [self._model(action.model)] if action.model else list(self._catalog.models.values())
         memory = self._host.memory
         return {
@@ -74,7 +79,7 @@ class Actions:
             "memory": {"bytes_max": memory.bytes_max, "bytes_used": memory.bytes_used},
         }
 
-    async def _load(self, action: actions.LoadVersion) -> dict[str, Any]:
+    async def _load(self, action: actions.LoadVersion, _actor: str) -> dict[str, Any]:
         model = self._model(action.model)
         if action.version is None:
             version = await model.load_stable()
@@ -87,7 +92,7 @@ class Actions:
             raise ModelNotReady(f"{tried.model}@{tried.number} is {tried.life.state}: {tried.life.reason}")
         return _version_facts(version, self._host)
 
-    async def _unload(self, action: actions.UnloadVersion) -> dict[str, Any]:
+    async def _unload(self, action: actions.UnloadVersion, _actor: str) -> dict[str, Any]:
         model = self._model(action.model)
         chosen = list(model.versions.values()) if action.version is None else [self._version(model, action.version)]
         rolling = model.rolling
@@ -100,12 +105,12 @@ class Actions:
         model.tell()
         return {"unloaded": [f"{version.model}@{version.number}" for version in chosen]}
 
-    async def _release(self, action: actions.ReleaseVersion) -> dict[str, Any]:
+    async def _release(self, action: actions.ReleaseVersion, _actor: str) -> dict[str, Any]:
         version = self._version(self._model(action.model), action.version)
         version.move("release", "an operator released it")
         return _version_facts(version, self._host)
 
-    async def _set_label(self, action: actions.SetLabel) -> dict[str, Any]:
+    async def _set_label(self, action: actions.SetLabel, _actor: str) -> dict[str, Any]:
         model = self._model(action.model)
         self._version(model, action.version)
         if model.rolling is not None and action.label in (STABLE, CANARY):
@@ -113,23 +118,23 @@ class Actions:
         model.set_label(action.label, action.version)
         return {"model": model.name, "labels": model.labels}
 
-    async def _drop_label(self, action: actions.DropLabel) -> dict[str, Any]:
+    async def _drop_label(self, action: actions.DropLabel, _actor: str) -> dict[str, Any]:
         model = self._model(action.model)
         model.drop_label(action.label)
         return {"model": model.name, "labels": model.labels}
 
-    async def _begin_rollout(self, action: actions.BeginRollout) -> dict[str, Any]:
+    async def _begin_rollout(self, action: actions.BeginRollout, actor: str) -> dict[str, Any]:
         model = self._model(action.model)
         self._version(model, action.version)
-        model.begin_rollout(action.version, "an operator")
+        model.begin_rollout(action.version, actor)
         return {"model": model.name, "rollout": _rollout_facts(model)}
 
-    async def _steer_rollout(self, action: actions.SteerRollout) -> dict[str, Any]:
+    async def _steer_rollout(self, action: actions.SteerRollout, actor: str) -> dict[str, Any]:
         model = self._model(action.model)
-        model.steer_rollout(action.to, "an operator")
+        model.steer_rollout(action.to, actor)
         return {"model": model.name, "rollout": _rollout_facts(model)}
 
-    async def _read_audit(self, action: actions.ReadAudit) -> dict[str, Any]:
+    async def _read_audit(self, action: actions.ReadAudit, _actor: str) -> dict[str, Any]:
         return {"audit": [asdict(entry) for entry in self._host.journal.audit(action.limit, action.before)]}
 
     def _model(self, name: str) -> Model:

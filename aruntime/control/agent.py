@@ -25,6 +25,7 @@ from aruntime.queue.table import Table
 from aruntime.wire.control import (
     Attached,
     AttachReplica,
+    Dependencies,
     DetachReplica,
     Drain,
     Drained,
@@ -115,6 +116,8 @@ class Agent:
                 self.view.supervised = True
             case SetTenants():
                 self._set_tenants(*fds)
+            case Dependencies(journal=journal):
+                self.view.journal = journal or "ok"
             case ModelState():
                 self.view.model_is(message)
             case ReplicaState():

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from aruntime.base import log
 from aruntime.wire.control import VersionState
 
 AUDIT_MAX = 100_000
@@ -83,13 +84,14 @@ class AuditEntry:
 
 
 class Journal:
-    """Keeps records; knows no rule about them."""
+    """Keeps records; knows no rule about them. `trouble`: why the last attempt to write failed, if it did."""
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         """Open the journal at `path`, or make it; None keeps everything in memory. `clock`: seconds since 1970.
 
         JournalRefused: another server has it, it is no journal, it is damaged, or a newer server has written it.
         """
+        self.trouble = ""
         self._clock = clock
         self._lock = None if path is None else _acquire(path)
         try:
@@ -114,6 +116,20 @@ class Journal:
                 raise
         except sqlite3.Error as error:
             raise JournalFailed(f"the journal cannot be written: {error}") from None
+
+    def attempt(self, write: Callable[..., object], *arguments: object) -> None:
+        """Call `write` in one transaction, for what goes on whether it can be written or not.
+
+        A failure is logged, and is `trouble` until a later attempt succeeds: meanwhile nothing is remembered.
+        """
+        try:
+            with self.transaction():
+                write(*arguments)
+        except JournalFailed as error:
+            self.trouble = str(error)
+            log.error("journal.failed", reason=self.trouble)
+        else:
+            self.trouble = ""
 
     def versions(self) -> list[VersionRecord]:
         """Every version that was ever saved and not forgotten, by model and number."""
@@ -161,14 +177,15 @@ class Journal:
         """The model has no rollout any more."""
         self._write("DELETE FROM rollouts WHERE model = ?", model)
 
-    def record(self, actor: str, action: str, subject: str, outcome: str, detail: str = "") -> int:
-        """Add to the audit trail; the entry's id. Words beyond 2,000 characters are cut."""
-        words = (word[:_WORDS_MAX] for word in (actor, action, subject, outcome, detail))
-        with self.transaction():
+    def record(self, actor: str, action: str, subject: str, outcome: str, detail: str = "") -> None:
+        """Add to the audit trail, if that can be written. Words beyond 2,000 characters are cut."""
+        words = [word[:_WORDS_MAX] for word in (actor, action, subject, outcome, detail)]
+
+        def add() -> None:
             added = self._database.execute("INSERT INTO audit VALUES (NULL, ?, ?, ?, ?, ?, ?)", (self._clock(), *words))
-            number = cast(int, added.lastrowid)
-            self._database.execute("DELETE FROM audit WHERE id <= ?", (number - AUDIT_MAX,))
-        return number
+            self._database.execute("DELETE FROM audit WHERE id <= ?", (cast(int, added.lastrowid) - AUDIT_MAX,))
+
+        self.attempt(add)
 
     def audit(self, limit: int, before_id: int | None = None) -> list[AuditEntry]:
         """The newest entries first, at most `limit` and at most AUDIT_PAGE_MAX; `before_id` pages back."""

@@ -8,6 +8,8 @@ import os
 import secrets
 from typing import Literal
 
+from pydantic import ValidationError
+
 from aruntime.base import log
 from aruntime.control.health import STABLE
 from aruntime.control.host import Host, Neighbours
@@ -33,6 +35,7 @@ class Model:
         self.pending = True
         self.away: Literal["", "unloaded", "evicted"] = ""  # by an operator, or for want of memory
         self.rolling: Rolling | None = None
+        self.last_rollout = _record(host.journal.rollout(name))
         self._host = host
         self._neighbours = neighbours
         self._file = WatchedFile(host.repository.model_file(name))
@@ -73,7 +76,7 @@ class Model:
         for number in [number for number in self.versions if number not in numbers]:
             if self.versions[number].life.state not in RESIDENT:
                 del self.versions[number]
-                self._host.journal.forget_version(self.name, number)
+                self._host.journal.attempt(self._host.journal.forget_version, self.name, number)
         if new:
             self.versions = dict(sorted(self.versions.items()))
         self.tell()
@@ -105,7 +108,7 @@ class Model:
         if not version.ready:
             raise NotPossible(f"{self.name}@{number} is {version.life.state}: a label names versions that are ready")
         self.labels[label] = number
-        self._host.journal.set_label(self.name, label, number)
+        self._host.journal.attempt(self._host.journal.set_label, self.name, label, number)
         self.place()
 
     def drop_label(self, label: str) -> None:
@@ -114,7 +117,7 @@ class Model:
             raise NotPossible("a model always has a stable version: name another, or unload the model")
         if self.labels.pop(label, None) is None:
             raise NotPossible(f"{self.name} has no label {label}")
-        self._host.journal.drop_label(self.name, label)
+        self._host.journal.attempt(self._host.journal.drop_label, self.name, label)
         self.place()
 
     def begin_rollout(self, number: int, actor: str) -> None:
@@ -187,14 +190,13 @@ class Model:
 
     def _resume_rollout(self) -> None:
         """Go on where the server that ended was."""
-        kept = self._host.journal.rollout(self.name)
-        record = Record.model_validate_json(kept) if kept is not None else None
+        record = self.last_rollout
         if record is None or record.over:
             return
         if {record.stable, record.candidate} <= set(self.versions):
             self._roll(record)
         else:
-            self._host.journal.drop_rollout(self.name)
+            self._host.journal.attempt(self._host.journal.drop_rollout, self.name)
             log.warning("rollout.lost", model=self.name, candidate=record.candidate)
 
     def _roll(self, record: Record) -> None:
@@ -205,6 +207,7 @@ class Model:
     def _follow(self) -> None:
         """Labels go where the rollout says."""
         assert self.rolling is not None
+        self.last_rollout = self.rolling.rollout.record
         wanted, candidate = self.rolling.rollout.wanted, self.rolling.candidate
         if wanted.split is not None and candidate.ready:
             self.set_label(CANARY, candidate.number)
@@ -219,8 +222,7 @@ class Model:
         newest, stable = next(reversed(self.versions.values()), None), self.stable
         if newest is None or stable is None or not stable.ready or newest.number <= stable.number:
             return
-        kept = self._host.journal.rollout(self.name)
-        tried = Record.model_validate_json(kept).candidate if kept is not None else 0
+        tried = self.last_rollout.candidate if self.last_rollout is not None else 0
         if newest.number > tried and newest.life.state == "verified":
             self.begin_rollout(newest.number, "the policy")
 
@@ -246,8 +248,10 @@ class Model:
 
     def _version_changed(self, version: Version) -> None:
         life = version.life
-        self._host.journal.save_version(
-            self.name, version.number, life.state, life.reason, life.generation, version.digest
+        self._host.journal.attempt(
+            lambda: self._host.journal.save_version(
+                self.name, version.number, life.state, life.reason, life.generation, version.digest
+            )
         )
         self.tell()
 
@@ -274,3 +278,12 @@ class Model:
             bytes=self._host.memory.bytes_of(version.key),
             reason=version.reason[:_REASON_CHARACTERS],
         )
+
+
+def _record(kept: str | None) -> Record | None:
+    """What the journal keeps of a rollout; None when there is none, or it is another server's words."""
+    try:
+        return Record.model_validate_json(kept) if kept is not None else None
+    except ValidationError:
+        log.warning("rollout.unreadable")
+        return None

@@ -156,14 +156,19 @@ class Rolling:
         before, record = self._saved, self.rollout.record
         self._saved = record
         subject = f"{self.candidate.model}@{self.candidate.number}"
-        with self._host.journal.transaction():
+        moved = before is None or _place(before) != _place(record)
+
+        def write() -> None:
             self._host.journal.save_rollout(self.candidate.model, record.model_dump_json())
-            if before is None or (before.stage, before.step, before.paused) != (
-                record.stage,
-                record.step,
-                record.paused,
-            ):
+            if moved:
                 self._host.journal.record(actor, "rollout", subject, stage_of(record), reason)
+
+        self._host.journal.attempt(write)
+
+
+def _place(record: Record) -> tuple[str, int, bool]:
+    """Where it is: what an entry of the audit trail is worth."""
+    return record.stage, record.step, record.paused
 
 
 class _Seen:

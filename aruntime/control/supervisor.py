@@ -31,7 +31,7 @@ from aruntime.control.tenants import Tenants, TenantsRefused
 from aruntime.control.worker import Command, Worker
 from aruntime.queue.post import Post, enclose, read_enclosure
 from aruntime.wire.actions import decode_action
-from aruntime.wire.control import Act, Drain, Outcome, Wanted
+from aruntime.wire.control import Act, Dependencies, Drain, Outcome, Wanted
 
 WATCH_S = 0.5
 # After the drain's limit a front end tells the clients what it cut short, and leaves.
@@ -147,6 +147,7 @@ class Supervisor:
                 replica.watch()
             if self._tenants.has_changed():
                 self._read_tenants()
+            self._switchboard.dependencies_are(Dependencies(journal=self._journal.trouble))
 
     def _read_tenants(self) -> None:
         try:

@@ -31,6 +31,7 @@ from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import (
     AttachFrontEnd,
     AttachReplica,
+    Dependencies,
     DetachFrontEnd,
     DetachReplica,
     Drain,
@@ -76,6 +77,7 @@ class Switchboard:
         self._repository = repository
         self._tenants = tenants
         self._models: dict[str, ModelState] = {}
+        self._dependencies = Dependencies(journal="")
         self._on_change = on_change
         self._ledger_fd = create_table(LEDGER_ROWS, LEDGER_COLUMNS)
         self._ledger = Table(self._ledger_fd)
@@ -103,6 +105,13 @@ class Switchboard:
             front_end.line.send(model)
         self._on_change()
 
+    def dependencies_are(self, dependencies: Dependencies) -> None:
+        """What the supervisor leans on is otherwise than it was: the front ends are told."""
+        if dependencies != self._dependencies:
+            self._dependencies = dependencies
+            for front_end in self.front_ends.values():
+                front_end.line.send(dependencies)
+
     def retire(self, replica: Replica) -> None:
         """Have the front ends send nothing new to a replica; `is_left` says when the last of theirs has ended."""
         for front_end in self.front_ends.values():
@@ -129,6 +138,7 @@ class Switchboard:
         front_end = self.front_ends[number] = FrontEnd(number, line, bell)
         self._introduce([front_end])  # before its welcome, so before it answers anybody
         line.send(Welcome(front_end=number, repository=self._repository), (self._ledger_fd,))
+        line.send(self._dependencies)
         for model in self._models.values():
             line.send(model)
         for replica in self.replicas.values():

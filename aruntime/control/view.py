@@ -73,6 +73,7 @@ class View:
         self.registry = Registry()
         self.repository = ""
         self.supervised = False
+        self.journal = "ok"
         self.want: Callable[[str, int | None], None] = lambda _model, _version: None
         self._clock = clock
         self._random = random.Random()
@@ -171,6 +172,7 @@ class View:
             reasons.append("no model is known yet")
         dependencies = {
             "supervisor": "ok" if self.supervised else "gone",
+            "journal": self.journal if self.supervised else "gone",
             "repository": "ok" if os.access(self.repository, os.R_OK | os.X_OK) else "cannot be read",
         }
         return Health(live=True, ready=not reasons, reasons=reasons, engines=engines, dependencies=dependencies)

@@ -6,7 +6,7 @@
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
     supervisor -> front end   Welcome [ledger] · ModelState · ReplicaState · AttachReplica [channel, engine bell, table]
                               RetireReplica · DetachReplica · SetTenants [memory file with a TenantList] · Drain
-                              Outcome [memory file with JSON]
+                              Dependencies · Outcome [memory file with JSON]
     front end -> supervisor   Wanted · Retired · Act [memory file with an Action]
     supervisor -> prober      Probe [channel, engine bell, table, prober's bell]
     prober -> supervisor      Prepared · Probed
@@ -294,6 +294,13 @@ class ModelState(_Message):
     versions: Annotated[list[VersionEntry], Field(max_length=VERSIONS_MAX)] = []
 
 
+class Dependencies(_Message):
+    """How what the supervisor leans on is; an empty reason is well."""
+
+    kind: Literal["dependencies"] = "dependencies"
+    journal: Reason
+
+
 class AttachReplica(_Message):
     kind: Literal["attach_replica"] = "attach_replica"
     descriptors: ClassVar[int] = 3
@@ -417,7 +424,7 @@ class Probed(_Message):
 
 Message = (
     Load | AttachFrontEnd | DetachFrontEnd | SetTerms | SetBounds | Drain | Stop | Loaded | Ready | Failed | Drained
-    | Hello | Welcome | SetTenants | ModelState | ReplicaState | AttachReplica | Attached | Refused
+    | Hello | Welcome | SetTenants | Dependencies | ModelState | ReplicaState | AttachReplica | Attached | Refused
     | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared | Probe | Probed
 )  # fmt: skip
 

@@ -185,7 +185,7 @@ def test_the_audit_trail_keeps_the_newest_and_pages_back(monkeypatch: pytest.Mon
     monkeypatch.setattr(journal_room, "AUDIT_MAX", 100)
     journal = Journal(None)
     for number in range(250):
-        assert journal.record("admin", "load", f"demo@{number}", "ok") == number + 1
+        journal.record("admin", "load", f"demo@{number}", "ok")
     first = journal.audit(60)
     rest = journal.audit(60, before_id=first[-1].id)
     assert [entry.subject for entry in first + rest] == [f"demo@{number}" for number in range(249, 149, -1)]

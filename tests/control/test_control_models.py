@@ -365,3 +365,17 @@ async def test_files_that_change_after_they_were_verified_are_refused_at_the_han
     agent = await build(root).front_end()
     assert state_of(agent, 1) == "failed"
     assert "the engine has loaded something else: tokenizer: " in reason_of(agent, 1)
+
+
+async def test_a_journal_that_cannot_be_written_is_told_and_stops_nothing(house: House, root: Path) -> None:
+    agent = await house.front_end()
+    journal = house.supervisor._journal
+    journal._database.execute("PRAGMA query_only = 1")
+    unloaded = await act(agent, actions.UnloadVersion(model="demo"))
+    assert "cannot be written" in str(unloaded["journal"])
+    assert (await act(agent, actions.LoadVersion(model="demo")))["state"] == "serving"
+    assert await ask(agent, "demo") == [0, 1, 2]
+    await until(lambda: "cannot be written" in agent.view.health().dependencies["journal"])
+    journal._database.execute("PRAGMA query_only = 0")
+    await act(agent, actions.SetLabel(model="demo", label="next", version=1))
+    await until(lambda: agent.view.health().dependencies["journal"] == "ok")

@@ -30,7 +30,7 @@ async def test_a_front_end_gets_a_route_and_its_requests_are_answered(house: Hou
     assert await tokens_of(submit(agent, SHORT)) == [0, 1, 2]
     health = agent.view.health()
     assert health.ready
-    assert health.dependencies == {"supervisor": "ok", "repository": "ok"}
+    assert health.dependencies == {"supervisor": "ok", "journal": "ok", "repository": "ok"}
     assert [(entry.name, entry.version, entry.ready) for entry in agent.view.models()] == [("demo", 1, True)]
 
 
