@@ -11,7 +11,7 @@ from typing import Any
 
 from aruntime.base import log
 from aruntime.control.host import Host, VersionKey
-from aruntime.control.lives import Life
+from aruntime.control.journal import VersionRecord
 from aruntime.control.model import Model
 from aruntime.control.settings import VersionRefused
 
@@ -27,7 +27,7 @@ class Catalog:
         self._host = host
         self._on_broken = on_broken
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._lives = {(kept.model, kept.version): kept for kept in host.journal.versions()}
+        self._kept = {(kept.model, kept.version): kept for kept in host.journal.versions()}
 
     @property
     def pending(self) -> bool:
@@ -145,7 +145,7 @@ class Catalog:
         for name, model in list(self.models.items()):
             known = set(model.versions)
             if known != set(found.get(name, [])) or name in new:
-                for version in model.discover(found.get(name, []), self._lives_of(name)):
+                for version in model.discover(found.get(name, []), self._kept_of(name)):
                     if name not in new:
                         log.info("version.discovered", model=name, version=version.number)
                         self.spawn(version.verify())
@@ -153,14 +153,10 @@ class Catalog:
                 del self.models[name]
         return [self.models[name] for name in new]
 
-    def _lives_of(self, name: str) -> dict[int, Life]:
-        """What the journal remembers of a model's versions: none of them is in memory now."""
-        lives = {}
-        for (model, number), kept in self._lives.items():
-            if model == name:
-                lives[number] = Life(kept.state, kept.reason, kept.generation)
-                lives[number].restart()
-        return lives
+    def _kept_of(self, name: str) -> dict[int, VersionRecord]:
+        """What the journal remembers of a model's versions; each is told once, a number that comes back is new."""
+        numbers = [number for model, number in self._kept if model == name]
+        return {number: self._kept.pop((name, number)) for number in numbers}
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from aruntime.base import log
 from aruntime.control.health import STABLE
 from aruntime.control.host import Host, Neighbours
+from aruntime.control.journal import VersionRecord
 from aruntime.control.lives import RESIDENT, Life, NotPossible
 from aruntime.control.rolling import CANARY, Rolling
 from aruntime.control.settings import ModelSettings, VersionRefused
@@ -65,14 +66,11 @@ class Model:
         """What a rollout says of who goes where."""
         return self.rolling.split if self.rolling is not None else None
 
-    def discover(self, numbers: list[int], lives: dict[int, Life]) -> list[Version]:
-        """The repository holds these versions; those that are new here. `lives` is what the journal knows of them."""
+    def discover(self, numbers: list[int], kept: dict[int, VersionRecord]) -> list[Version]:
+        """The repository holds these versions; those that are new here. `kept` is what the journal knows of them."""
         new = [number for number in numbers if number not in self.versions]
         for number in new:
-            life = lives.get(number, Life())
-            self.versions[number] = Version(
-                self.name, number, self._host, self._neighbours, life, self._version_changed
-            )
+            self.versions[number] = self._version(number, kept.get(number))
         for number in [number for number in self.versions if number not in numbers]:
             if self.versions[number].life.state not in RESIDENT:
                 del self.versions[number]
@@ -81,6 +79,13 @@ class Model:
             self.versions = dict(sorted(self.versions.items()))
         self.tell()
         return [self.versions[number] for number in new]
+
+    def _version(self, number: int, kept: VersionRecord | None) -> Version:
+        life = Life() if kept is None else Life(kept.state, kept.reason, kept.generation)
+        life.restart()  # none of them is in memory now
+        version = Version(self.name, number, self._host, self._neighbours, life, self._version_changed)
+        version.digest = kept.digest if kept is not None else ""
+        return version
 
     async def start(self) -> None:
         """Load what must be ready when the server starts."""

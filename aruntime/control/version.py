@@ -9,12 +9,14 @@ words are dropped by their generation.
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable
 
 from aruntime.base import log
 from aruntime.control.host import Host, Neighbours, VersionKey
 from aruntime.control.launch_order import footprint_of, launch_order
 from aruntime.control.lives import READY, RESIDENT, Life
+from aruntime.control.manifest import read_manifest
 from aruntime.control.replica import Replica
 from aruntime.control.repository import ModelVersion
 from aruntime.control.residency import Granted, Refused
@@ -112,7 +114,7 @@ class Version:
 
     async def verify(self) -> None:
         """Check its files, if it is not in memory."""
-        if self.life.state in ("discovered", "unloaded", "failed"):
+        if self.life.state in ("discovered", "unloaded", "failed", "quarantined"):
             await self._verify(self.life.begin())
 
     async def load(self) -> bool:
@@ -185,13 +187,17 @@ class Version:
 
     async def _verify(self, generation: int) -> ModelVersion | None:
         """Check every file, unless that was done a moment ago. None: it is not to be loaded, and its life says why."""
-        if self.life.state == "quarantined":
-            return None
         try:
-            opened = await asyncio.to_thread(self.open)
+            opened, digest = await asyncio.to_thread(self._look_into)
         except (VersionRefused, OSError) as error:
-            self.move("refuse", str(error), generation)
+            if self.life.can("refuse"):
+                self.move("refuse", str(error), generation)
             return None
+        if self.life.state == "quarantined" and (digest == self.digest or not self._is_now(generation)):
+            return None
+        if self.life.state == "quarantined":
+            self.move("release", "another version was published under its number", generation)
+        self.digest = digest
         if self.life.state == "verified" and self._host.clock() - self._verified_s < _VERIFIED_S_MAX:
             return opened
         try:
@@ -203,6 +209,11 @@ class Version:
         if self.life.state == "verified":
             return opened
         return opened if self.move("verify", generation=generation) else None
+
+    def _look_into(self) -> tuple[ModelVersion, str]:
+        """What its files say, and the digest of its manifest."""
+        opened = self.open()
+        return opened, hashlib.sha256(read_manifest(opened.folder).model_dump_json().encode()).hexdigest()
 
     async def _reserve(self, opened: ModelVersion, order: Load) -> int | None:
         """Bytes of cache of each replica, once there is memory. None: there is none, and its reason says so."""

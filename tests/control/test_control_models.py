@@ -1,6 +1,7 @@
 """Versions come and go while others serve: discovery, labels, loads, drains, memory, and what a restart remembers."""
 
 import asyncio
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -379,3 +380,19 @@ async def test_a_journal_that_cannot_be_written_is_told_and_stops_nothing(house:
     journal._database.execute("PRAGMA query_only = 0")
     await act(agent, actions.SetLabel(model="demo", label="next", version=1))
     await until(lambda: agent.view.health().dependencies["journal"] == "ok")
+
+
+async def test_a_number_that_is_published_anew_is_not_held_to_what_was_quarantined(
+    root: Path, checkpoint: Path, build: Build, tmp_path: Path
+) -> None:
+    house = build(root, journal=tmp_path / "journal")
+    agent = await house.front_end()
+    publish(checkpoint, root, "demo")
+    (root / "demo" / "2" / "config.json").write_text("{ }")
+    await until(lambda: state_of(agent, 2) == "quarantined")
+    await house.close()
+    shutil.rmtree(root / "demo" / "2")
+    (checkpoint / "README.md").write_text("mended")
+    publish(checkpoint, root, "demo")
+    agent = await build(root, journal=tmp_path / "journal").front_end()
+    assert (await act(agent, actions.LoadVersion(model="demo", version=2)))["state"] == "standby"
