@@ -27,6 +27,7 @@ class Catalog:
         self._host = host
         self._on_broken = on_broken
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._wanted: set[tuple[str, int | None]] = set()  # what is being loaded for requests
         self._kept = {(kept.model, kept.version): kept for kept in host.journal.versions()}
 
     @property
@@ -55,11 +56,10 @@ class Catalog:
     def want(self, name: str, number: int | None) -> None:
         """Requests wait for a version: load it, if requests may have it loaded."""
         model = self.models.get(name)
-        if model is None or not model.on_demand or not model.may_load(number):
+        if model is None or not model.on_demand or not model.may_load(number) or (name, number) in self._wanted:
             return
-        version = model.versions.get(number) if number is not None else model.stable
-        if version is not None and not version.ready:
-            self._host.journal.record("requests", "load", f"{name}@{version.number}", "begun")
+        self._wanted.add((name, number))
+        self._host.journal.record("requests", "load", name if number is None else f"{name}@{number}", "begun")
         self.spawn(self._answer_want(model, number))
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -100,11 +100,14 @@ class Catalog:
                 version.wake()
 
     async def _answer_want(self, model: Model, number: int | None) -> None:
-        if number is None:
-            await model.load_stable()
-        else:
-            await model.versions[number].load()
-        model.place()
+        try:
+            if number is None:
+                await model.load_stable()
+            else:
+                await model.versions[number].load()
+            model.place()
+        finally:
+            self._wanted.discard((model.name, number))
 
     async def _watch(self) -> None:
         """Look again and again at what changes by itself."""

@@ -72,20 +72,13 @@ class Model:
         for number in new:
             self.versions[number] = self._version(number, kept.get(number))
         for number in [number for number in self.versions if number not in numbers]:
-            if self.versions[number].life.state not in RESIDENT:
+            if not self.versions[number].resident and not self._rolls(number):
                 del self.versions[number]
                 self._host.journal.attempt(self._host.journal.forget_version, self.name, number)
         if new:
             self.versions = dict(sorted(self.versions.items()))
         self.tell()
         return [self.versions[number] for number in new]
-
-    def _version(self, number: int, kept: VersionRecord | None) -> Version:
-        life = Life() if kept is None else Life(kept.state, kept.reason, kept.generation)
-        life.restart()  # none of them is in memory now
-        version = Version(self.name, number, self._host, self._neighbours, life, self._version_changed)
-        version.digest = kept.digest if kept is not None else ""
-        return version
 
     async def start(self) -> None:
         """Load what must be ready when the server starts."""
@@ -186,6 +179,17 @@ class Model:
         """Say how it is."""
         self._host.switchboard.model_is(self._state())
 
+    def _version(self, number: int, kept: VersionRecord | None) -> Version:
+        life = Life() if kept is None else Life(kept.state, kept.reason, kept.generation)
+        life.restart()  # none of them is in memory now
+        version = Version(self.name, number, self._host, self._neighbours, life, self._version_changed)
+        version.digest = kept.digest if kept is not None else ""
+        return version
+
+    def _rolls(self, number: int) -> bool:
+        """Whether the rollout under way is about this version."""
+        return self.rolling is not None and number in (self.rolling.stable.number, self.rolling.candidate.number)
+
     async def _load_labelled(self) -> None:
         """Load what other labels name; for a server that knows no label yet, those of the settings."""
         named = dict(self.labels) if len(self.labels) > 1 else self.labels | self.settings.labels
@@ -246,18 +250,14 @@ class Model:
             return
         log.info("model.read", model=self.name)
         for version in self.versions.values():
-            version.rebind(self.settings.bounds)
-            self._host.memory.pin(version.key, self.settings.residency.pinned)
+            version.rebind(self.settings.bounds, pinned=self.settings.residency.pinned)
         if self.versions:
             self.tell()
 
     def _version_changed(self, version: Version) -> None:
         life = version.life
-        self._host.journal.attempt(
-            lambda: self._host.journal.save_version(
-                self.name, version.number, life.state, life.reason, life.generation, version.digest
-            )
-        )
+        words = (life.state, life.reason, life.generation, version.digest)
+        self._host.journal.attempt(self._host.journal.save_version, self.name, version.number, *words)
         self.tell()
 
     def _state(self) -> ModelState:

@@ -204,16 +204,24 @@ class Replica:
         assert self.order is not None
         table_fd, bell = create_table(TABLE_ROWS, COLUMNS), create_bell()
         mine, theirs = pair()
-        child = self._launcher.start(
-            "aruntime.engine.main", ["--control-fd", str(theirs.fileno())], [theirs.fileno()], self._on_end
-        )
-        theirs.close()
+        control = theirs.fileno()
+        try:
+            child = self._launcher.start(
+                "aruntime.engine.main", ["--control-fd", str(control)], [control], self._on_end
+            )
+        except OSError as error:  # no room for one more process
+            mine.close()
+            os.close(table_fd)
+            os.close(bell)
+            self._on_death(f"the engine could not be started: {error.strerror}", 0.0)
+            return
+        finally:
+            theirs.close()
         line = Line(mine, self._on_message, self._on_hang_up)
         self.engine = Engine(child, line, table_fd, Table(table_fd), bell, self._clock())
         line.send(self.order, (table_fd, bell))
         if self.order.engine == "decoder":
-            self._probes = 1
-            self._prober = self._start_prober(self._on_probed)
+            self._begin_probe()
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         assert self.engine is not None
@@ -240,6 +248,14 @@ class Replica:
         else:
             self._become("probing", "answering its golden questions")
             self._ask(alone=True)
+
+    def _begin_probe(self) -> None:
+        try:
+            self._probes = 1
+            self._prober = self._start_prober(self._on_probed)
+        except OSError as error:
+            log.error("prober.refused", replica=self.number, reason=str(error))
+            self.kill()  # and again, when there may be room for both
 
     def _start_prober(self, on_done: Callable[[Probed], None], arguments: Sequence[str] = ()) -> Prober:
         assert self.order is not None

@@ -129,6 +129,7 @@ class Version:
         """Take it out of memory; what runs may take `drain_s` longer. Returns when it is gone."""
         if self._leaving is None or self._leaving.done():
             if self.life.state not in RESIDENT:
+                self.life.begin()  # a load that has not come so far is superseded
                 return
             self._leaving = asyncio.create_task(self._unload(drain_s, reason))
         await asyncio.shield(self._leaving)
@@ -152,8 +153,10 @@ class Version:
         if self.ready:
             self._host.memory.busy(self.key, served[0] > 0)
 
-    def rebind(self, bounds: Bounds) -> None:
-        """Its model has other bounds."""
+    def rebind(self, bounds: Bounds, *, pinned: bool) -> None:
+        """Its model has other bounds, or is pinned or not."""
+        if self.key in self._host.memory:
+            self._host.memory.pin(self.key, pinned)
         for replica in self.replicas:
             replica.rebind(bounds)
             self._host.switchboard.rebound(replica)
@@ -170,13 +173,13 @@ class Version:
             cache_bytes = await self._reserve(opened, order)
             if cache_bytes is None:
                 return False
-            if not self.move("admit", generation=generation):
-                self._host.memory.release(self.key)
-                return False
-            self._start(order.model_copy(update={"cache_bytes": cache_bytes}), opened.model.limits.replicas)
         except (VersionRefused, OSError) as error:
             self.move("refuse", str(error), generation)
             return False
+        if not self.move("admit", generation=generation):
+            self._host.memory.release(self.key)
+            return False
+        self._start(order.model_copy(update={"cache_bytes": cache_bytes}), opened.model.limits.replicas)
         await self._until(
             lambda: self.life.state not in ("loading", "warming", "probing") or not self._is_now(generation)
         )

@@ -21,6 +21,7 @@ from aruntime.base.names import ModelRef
 from aruntime.control import health
 from aruntime.control.health import STABLE, EngineHealth, Health, missing
 from aruntime.control.holding import Holding
+from aruntime.control.lives import READY
 from aruntime.control.traffic import goes_to_candidate, is_mirrored
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
@@ -78,6 +79,7 @@ class View:
         self._clock = clock
         self._random = random.Random()
         self._models: dict[str, ModelState] = {}
+        self._ready: dict[str, frozenset[int]] = {}
         self._states: dict[int, ReplicaState] = {}
         self._served: dict[int, ServedVersion] = {}
         self._retired: set[int] = set()
@@ -188,6 +190,7 @@ class View:
 
     def model_is(self, model: ModelState) -> None:
         """The supervisor says how a model is; one without versions is gone."""
+        self._ready[model.model] = frozenset(entry.version for entry in model.versions if entry.state in READY)
         if model.versions:
             self._models[model.model] = model
         else:
@@ -276,7 +279,9 @@ class View:
         return served
 
     def _replica_of(self, name: str, version: int) -> ServedVersion | None:
-        """Of two replicas chosen by chance the one with less in flight."""
+        """Of two replicas chosen by chance the one with less in flight; none of a version that is about to leave."""
+        if version not in self._ready.get(name, ()):
+            return None
         ready = [
             served
             for replica, served in self._served.items()
@@ -288,10 +293,12 @@ class View:
 
     def _look_again(self, ref: ModelRef, caller: Caller) -> ServedVersion | None:
         """What it waits for, if it is there. ModelNotReady when it waits in vain."""
-        served = self._try_resolve(ref, caller)
-        if served is None and (self.draining or _is_in_vain(self._models[ref.name], self._version_of(ref, caller))):
-            raise _not_ready(ref)
-        return served
+        if self.supervised and not self.draining:
+            if (served := self._try_resolve(ref, caller)) is not None:
+                return served
+            if not _is_in_vain(self._models[ref.name], self._version_of(ref, caller)):
+                return None
+        raise _not_ready(ref)
 
     def _version_of(self, ref: ModelRef, caller: Caller) -> int | None:
         return ref.version if ref.version is not None else _named(self._models[ref.name], ref, caller)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from aruntime.base.errors import (
 )
 from aruntime.base.names import ModelRef
 from aruntime.control import catalog, holding
+from aruntime.control import version as version_room
 from aruntime.control.agent import Agent
 from aruntime.control.manifest import Manifest
 from aruntime.control.repository import ModelVersion, publish
@@ -396,3 +398,54 @@ async def test_a_number_that_is_published_anew_is_not_held_to_what_was_quarantin
     publish(checkpoint, root, "demo")
     agent = await build(root, journal=tmp_path / "journal").front_end()
     assert (await act(agent, actions.LoadVersion(model="demo", version=2)))["state"] == "standby"
+
+
+async def test_a_front_end_that_comes_while_a_version_leaves_sends_nothing_to_it(house: House) -> None:
+    agent = await house.front_end()
+    running = submit(agent, SHORT, tokens=60)
+    await anext(running)
+    unloading = asyncio.create_task(act(agent, actions.UnloadVersion(model="demo")))
+    await until(lambda: state_of(agent, 1) == "draining")
+    late = await house.front_end(settled=False)
+    await until(lambda: late.view.versions("demo"))
+    for ref in (ModelRef("demo"), ModelRef("demo", version=1)):
+        with pytest.raises(ModelNotReady):
+            late.view.resolve(ref)
+    assert (await tokens_of(running))[-1] == 59
+    await unloading
+
+
+async def test_settings_change_while_a_version_of_the_model_is_not_in_memory(
+    house: House, root: Path, checkpoint: Path
+) -> None:
+    agent = await house.front_end()
+    publish(checkpoint, root, "demo")
+    await until(lambda: state_of(agent, 2) == "verified")
+    (root / "demo" / "model.toml").write_text("[residency]\npinned = true\n[limits]\nwaiting_max = 7\n")
+    await until(lambda: next(agent.view.routes())[1].limits.waiting_max == 7)
+    assert await ask(agent, "demo") == [0, 1, 2]
+
+
+async def test_an_unload_stops_a_load_that_has_not_begun_to_load(
+    house: House, root: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = await house.front_end()
+    publish(checkpoint, root, "demo")
+    await until(lambda: state_of(agent, 2) == "verified")
+    looked, go_on = threading.Event(), threading.Event()
+    look_into = version_room.Version._look_into
+
+    def look_slowly(version: version_room.Version) -> object:
+        looked.set()
+        go_on.wait(5)
+        return look_into(version)
+
+    monkeypatch.setattr(version_room.Version, "_look_into", look_slowly)
+    loading = asyncio.create_task(act(agent, actions.LoadVersion(model="demo", version=2)))
+    await until(looked.is_set)
+    await act(agent, actions.UnloadVersion(model="demo", version=2))
+    go_on.set()
+    with pytest.raises(ModelNotReady):
+        await loading
+    assert len(house.engines.started) == 1
+    assert house.supervisor._catalog.models["demo"].versions[2].key not in house.supervisor._catalog._host.memory
