@@ -47,7 +47,7 @@ async def test_an_engine_that_is_gone_is_told(house: House) -> None:
 async def test_dependencies_are_apart_from_readiness(house: House) -> None:
     reply = await get(house, "/health/dependencies")
     assert reply.status == 503  # this house has no supervisor and no repository
-    assert set(reply.json["dependencies"]) == {"supervisor", "repository"}
+    assert set(reply.json["dependencies"]) == {"journal", "repository", "supervisor"}
 
 
 async def test_metrics_are_the_server_s_and_on_the_admin_port_only(house: House) -> None:
