@@ -23,10 +23,10 @@ Device = Literal["cpu", "cuda"]
 # The graph, and the files that hold what is too large for it.
 ONNX_SUFFIXES = frozenset([".onnx", ".onnx_data", ".data", ".bin"])
 ONNX_FACTOR = 3
-# Beyond weights, cache and rows. On a CPU: the resident set of an engine process with 1 MiB of cache and 16-token steps
-# was 299 MiB (Linux x86-64, Python 3.11, torch 2.13 for CPUs), 136 MiB of it pages of libraries that engines share;
-# the rest is for prompts that wait and the rings of front ends. On a GPU: an allowance for the context, the libraries'
-# own workspaces and the allocator's roundings; it was not measured.
+# Beyond weights, cache and rows. On a CPU: what an engine process with 1 MiB of cache and 16-token steps has of its own
+# (163 MiB: Linux x86-64, Python 3.11, torch 2.13 for CPUs), the pages of libraries that it maps at least (136 MiB, and
+# engines share them), and room for prompts that wait and the rings of front ends. On a GPU: an allowance for the context,
+# the libraries' own workspaces and the allocator's roundings; it was not measured.
 PROCESS_BYTES = {"cpu": 336 << 20, "cuda": 1 << 30}
 
 _EMBEDDING = "model.embed_tokens.weight"

@@ -47,7 +47,10 @@ def write_checkpoint(folder: Path, dtype: str = "float32", **changes: object) ->
 
 
 def resident_bytes(folder: Path, **numbers: int) -> int:
-    """The resident set of an engine process that has loaded and warmed the folder."""
+    """What an engine process has of its own once it has loaded and warmed the folder.
+
+    Not the pages of libraries and of the checkpoint: the kernel maps more or fewer of them as it likes, and drops them.
+    """
     mine, theirs = pair()
     command = python("aruntime.engine.main", "--control-fd", str(theirs.fileno()), "--log-level", "error")
     engine = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment())
@@ -63,7 +66,7 @@ def resident_bytes(folder: Path, **numbers: int) -> int:
         ]
         assert kinds == ["loaded", "ready"]
         status = Path(f"/proc/{engine.pid}/status").read_text()
-        return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+        return 1024 * sum(int(status.partition(f"{kind}:")[2].split()[0]) for kind in ("RssAnon", "RssShmem"))
     finally:
         engine.kill()
         engine.wait()
