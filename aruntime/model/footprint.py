@@ -25,7 +25,7 @@ ONNX_SUFFIXES = frozenset([".onnx", ".onnx_data", ".data", ".bin"])
 ONNX_FACTOR = 3
 # Beyond weights, cache and rows. On a CPU: what an engine process with 1 MiB of cache and 16-token steps has of its own
 # (163 MiB: Linux x86-64, Python 3.11, torch 2.13 for CPUs), the pages of libraries that it maps at least (136 MiB, and
-# engines share them), and room for prompts that wait and the rings of front ends. On a GPU: an allowance for the context,
+# engines share them), room for prompts that wait and the rings of front ends. On a GPU: an allowance for the context,
 # the libraries' own workspaces and the allocator's roundings; it was not measured.
 PROCESS_BYTES = {"cpu": 336 << 20, "cuda": 1 << 30}
 
