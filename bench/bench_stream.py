@@ -7,6 +7,7 @@ between a ticket and the server: the wake-up, the meter, the layers of the appli
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -82,7 +83,11 @@ def _application(tokenizer: Tokenizer) -> tuple[Any, Any]:
     route = SimpleNamespace(limits=RouteLimits(8, 8, 4096, 1 << 20), table=Table(create_table(2, COLUMNS)), row=1)
     served = ServedVersion("demo", 1, 0, tokenizer, cast(Any, route))
     sequences = SimpleNamespace(cancel=lambda _: None, pause=lambda _: None, resume=lambda _: None)
-    door = SimpleNamespace(admit=lambda _route, ask: tickets.append(Ticket(ask.choices, sequences)) or tickets[-1])
+    door = SimpleNamespace(
+        admit=lambda _route, ask: tickets.append(Ticket(ask.choices, sequences)) or tickets[-1],
+        glance=lambda _route, _ask: None,
+        ledger=SimpleNamespace(refused=lambda _code: None),
+    )
     token = tokenizer.encode("rollout")[0]
 
     def feed(last: bool) -> None:
@@ -90,7 +95,13 @@ def _application(tokenizer: Tokenizer) -> tuple[Any, Any]:
 
     registry = Registry()
     registry.replace(None)
-    view = SimpleNamespace(resolve=lambda _ref, _tenant: served, door=door, registry=registry)
+    view = SimpleNamespace(
+        must_wait=lambda _ref, _caller: False,
+        arrive=lambda _ref, _caller: contextlib.nullcontext(served),
+        shadow=lambda _served, _caller: None,
+        door=door,
+        registry=registry,
+    )
     return build_app(cast(View, view), clock=time.monotonic), feed
 
 
