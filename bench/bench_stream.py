@@ -96,8 +96,8 @@ def _application(tokenizer: Tokenizer) -> tuple[Any, Any]:
     registry = Registry()
     registry.replace(None)
     view = SimpleNamespace(
-        must_wait=lambda _ref, _caller: False,
-        arrive=lambda _ref, _caller: contextlib.nullcontext(served),
+        find=lambda _ref, _caller: served,
+        arriving=lambda _served: contextlib.nullcontext(),
         shadow=lambda _served, _caller: None,
         door=door,
         registry=registry,

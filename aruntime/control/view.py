@@ -9,6 +9,7 @@ Plain values and dictionaries of this process: reading it costs no wait, no lock
 import contextlib
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -79,11 +80,12 @@ class View:
         self._clock = clock
         self._random = random.Random()
         self._models: dict[str, ModelState] = {}
+        self._known: dict[str, frozenset[int]] = {}  # versions by model
         self._ready: dict[str, frozenset[int]] = {}
         self._states: dict[int, ReplicaState] = {}
         self._served: dict[int, ServedVersion] = {}
         self._retired: set[int] = set()
-        self._arriving: dict[int, int] = {}  # replica -> requests on their way to its door
+        self._arriving: Counter[int] = Counter()  # by replica: requests on their way to its door
         self._since_s: dict[int, float] = {}  # since when it is served
         self._holding = Holding(clock)
 
@@ -107,9 +109,15 @@ class View:
         """Every tenant that is known."""
         return self.door.tenants
 
-    def must_wait(self, ref: ModelRef, caller: Caller) -> bool:
-        """Whether what `ref` means to the caller has to be loaded first. ModelNotFound; PermissionDenied."""
-        return self._try_resolve(ref, caller) is None and self._models[ref.name].on_demand and not self.draining
+    def find(self, ref: ModelRef, caller: Caller) -> ServedVersion | None:
+        """The replica that a request for `ref` goes to; None when it has to `wait` for one.
+
+        ModelNotFound; PermissionDenied; ModelNotReady when none can serve now.
+        """
+        served = self._try_resolve(ref, caller)
+        if served is None and (self.draining or not self._models[ref.name].on_demand):
+            raise _not_ready(ref)  # why stays on this side: reasons name files and processes
+        return served
 
     async def wait(self, ref: ModelRef, caller: Caller) -> None:
         """Have `ref` loaded and wait for it, up to the caller's deadline. ModelNotReady: in vain; Overloaded; …"""
@@ -123,18 +131,12 @@ class View:
         )
 
     @contextlib.contextmanager
-    def arrive(self, ref: ModelRef, caller: Caller) -> Iterator[ServedVersion]:
-        """The replica that a request for `ref` goes to, which is not unloaded before the request is at the door.
-
-        ModelNotFound; PermissionDenied; ModelNotReady when none can serve now.
-        """
-        served = self._try_resolve(ref, caller)
-        if served is None:
-            raise _not_ready(ref)  # why stays on this side: reasons name files and processes
+    def arriving(self, served: ServedVersion) -> Iterator[None]:
+        """A request is on its way to the door of this replica, which is not unloaded meanwhile."""
         replica = served.route.replica
-        self._arriving[replica] = self._arriving.get(replica, 0) + 1
+        self._arriving[replica] += 1
         try:
-            yield served
+            yield
         finally:
             self._arriving[replica] -= 1
 
@@ -190,6 +192,7 @@ class View:
 
     def model_is(self, model: ModelState) -> None:
         """The supervisor says how a model is; one without versions is gone."""
+        self._known[model.model] = frozenset(entry.version for entry in model.versions)
         self._ready[model.model] = frozenset(entry.version for entry in model.versions if entry.state in READY)
         if model.versions:
             self._models[model.model] = model
@@ -227,7 +230,7 @@ class View:
     def is_left(self, replica: int) -> bool:
         """Whether nothing of this front end is on a replica, nor on its way to it."""
         served = self._served.get(replica)
-        return served is None or (not self._arriving.get(replica) and served.route.in_flight_here == 0)
+        return served is None or (self._arriving[replica] == 0 and served.route.in_flight_here == 0)
 
     def withdraw(self, replica: int) -> None:
         """A replica is gone: its requests end with ModelError; Draining: it was retired, and they took too long."""
@@ -235,7 +238,6 @@ class View:
         if replica in self._retired:
             error = Draining("the model was unloaded before the answer was complete", retry_after_s=_RETRY_AFTER_S)
         self._retired.discard(replica)
-        self._arriving.pop(replica, None)
         if self._served.pop(replica, None) is not None:
             self.door.detach(replica, error)
 
@@ -267,8 +269,7 @@ class View:
         if not _may_call(caller.tenant, model):
             raise PermissionDenied(f"the model {_text(ref)!r} is not for this tenant", param="model")
         version = ref.version if ref.version is not None else _named(model, ref, caller)
-        known = {entry.version for entry in model.versions}
-        if (version is None and ref.label) or (version is not None and version not in known):
+        if (version is None and ref.label) or (version is not None and version not in self._known[ref.name]):
             raise ModelNotFound(f"no model {_text(ref)!r}", param="model")
         if version is None:
             return None

@@ -112,9 +112,9 @@ async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, 
 
     It waits for a model that is loaded on demand. ModelNotFound, PermissionDenied, ModelNotReady; what the door says.
     """
-    if context.view.must_wait(ref, terms.caller):
+    while (served := context.view.find(ref, terms.caller)) is None:
         await unless_gone(request, context.view.wait(ref, terms.caller))
-    with context.view.arrive(ref, terms.caller) as served:
+    with context.view.arriving(served):
         meter = Meter(served.route, request, context.clock)
         context.view.door.glance(served.route, _least(terms))
         answer = await reply(served, meter, terms)

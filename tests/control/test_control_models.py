@@ -53,9 +53,9 @@ def reason_of(agent: Agent, version: int, model: str = "demo") -> str:
 async def ask(agent: Agent, model: str, caller: Caller | None = None) -> list[int]:
     """As http does: wait for the model if need be, then go to it."""
     ref, caller = ModelRef.parse(model), caller or Caller()
-    if agent.view.must_wait(ref, caller):
+    while (served := agent.view.find(ref, caller)) is None:
         await agent.view.wait(ref, caller)
-    with agent.view.arrive(ref, caller):
+    with agent.view.arriving(served):
         ticket = submit(agent, SHORT, model=model)
     return await tokens_of(ticket)
 
@@ -122,7 +122,8 @@ async def test_an_unload_lets_what_runs_end_and_nothing_new_in(house: House) -> 
 
 async def test_a_request_on_its_way_to_the_door_is_waited_for(house: House) -> None:
     agent = await house.front_end()
-    with agent.view.arrive(ModelRef("demo"), Caller()) as served:
+    served = agent.view.resolve(ModelRef("demo"))
+    with agent.view.arriving(served):
         unloading = asyncio.create_task(act(agent, actions.UnloadVersion(model="demo")))
         await until(lambda: state_of(agent, 1) == "draining")
         await asyncio.sleep(0.1)
@@ -449,3 +450,13 @@ async def test_an_unload_stops_a_load_that_has_not_begun_to_load(
         await loading
     assert len(house.engines.started) == 1
     assert house.supervisor._catalog.models["demo"].versions[2].key not in house.supervisor._catalog._host.memory
+
+
+async def test_an_engine_that_dies_under_a_request_on_its_way_is_no_fault_of_ours(house: House) -> None:
+    agent = await house.front_end()
+    served = agent.view.resolve(ModelRef("demo"))
+    with agent.view.arriving(served):
+        house.engines.started[0].kill()
+        await until(lambda: not list(agent.view.routes()))
+    await until(lambda: agent.view.health().ready)
+    assert await ask(agent, "demo") == [0, 1, 2]
