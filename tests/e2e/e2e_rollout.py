@@ -26,7 +26,7 @@ def copy_demo(to: Path, *, golden: bool = True) -> Path:
     return to
 
 
-def slow_demo(to: Path, more_layers: int = 20) -> Path:
+def slow_demo(to: Path, more_layers: int = 40) -> Path:
     """The demo model with layers that add nothing to the stream and take their time: the same answers, but later."""
     config = json.loads((copy_demo(to) / "config.json").read_text())
     layers = config["num_hidden_layers"]
