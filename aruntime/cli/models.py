@@ -19,7 +19,7 @@ from aruntime.cli.options import add_device, add_repository, add_trusted_key, de
 from aruntime.cli.output import Row, refusing, tell
 from aruntime.control import manifest
 from aruntime.control.launch_order import launch_order
-from aruntime.control.recording import record
+from aruntime.control.probe.recording import record
 from aruntime.control.repository import ModelVersion, Repository, publish
 from aruntime.control.settings import ModelSettings, VersionRefused, VersionSettings, read_settings
 

@@ -15,8 +15,8 @@ from aruntime.control.health import STABLE
 from aruntime.control.host import Host
 from aruntime.control.lives import NotPossible
 from aruntime.control.model import Model
-from aruntime.control.rolling import CANARY
-from aruntime.control.stages import Record
+from aruntime.control.rollout.rolling import CANARY
+from aruntime.control.rollout.stages import Record
 from aruntime.control.version import Version
 from aruntime.queue.post import ENCLOSURE_BYTES_MAX
 from aruntime.wire import actions

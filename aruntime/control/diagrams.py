@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aruntime.control import lives, stages
+from aruntime.control import lives
+from aruntime.control.rollout import stages
 
 # The file that a diagram stands in, and what it draws.
 DIAGRAMS: dict[str, Mapping[Any, Mapping[str, str]]] = {

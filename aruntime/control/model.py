@@ -15,9 +15,9 @@ from aruntime.control.health import STABLE
 from aruntime.control.host import Host, Neighbours
 from aruntime.control.journal import VersionRecord
 from aruntime.control.lives import RESIDENT, Life, NotPossible
-from aruntime.control.rolling import CANARY, Rolling
+from aruntime.control.rollout.rolling import CANARY, Rolling
+from aruntime.control.rollout.stages import Record
 from aruntime.control.settings import ModelSettings, VersionRefused
-from aruntime.control.stages import Record
 from aruntime.control.version import Version
 from aruntime.control.watched import WatchedFile
 from aruntime.wire.control import VERSIONS_MAX, ModelState, Split, VersionEntry

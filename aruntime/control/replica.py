@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from aruntime.base import log
 from aruntime.control.launcher import Child, Launcher, describe
 from aruntime.control.line import Line
-from aruntime.control.prober import PROBE_S_MAX, Prober
+from aruntime.control.probe.prober import PROBE_S_MAX, Prober
 from aruntime.queue.channel import create_bell
 from aruntime.queue.columns import COLUMNS, ENGINE_ROW, PROBER_ROW, TABLE_ROWS, Column
 from aruntime.queue.post import pair

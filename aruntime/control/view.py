@@ -23,7 +23,7 @@ from aruntime.control import health
 from aruntime.control.health import STABLE, EngineHealth, Health, missing
 from aruntime.control.holding import Holding
 from aruntime.control.lives import READY
-from aruntime.control.traffic import goes_to_candidate, is_mirrored
+from aruntime.control.rollout.traffic import goes_to_candidate, is_mirrored
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.wire.control import Bounds, EngineKind, ModelState, ReplicaState, TensorSpec, VersionEntry

@@ -45,7 +45,7 @@ class FakeEngines(LocalLauncher):
     ) -> LocalChild:
         fake = {
             "aruntime.engine.main": ("control_fake_engine", self.started),
-            "aruntime.control.probing": ("control_fake_prober", self.probers),
+            "aruntime.control.probe.probing": ("control_fake_prober", self.probers),
         }
         name, started = fake[module]
         started.append(super().start(name, arguments, keep, on_end))

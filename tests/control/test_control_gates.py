@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aruntime.control.gates import FEW, Counts, Observation, Verdict, judge
+from aruntime.control.rollout.gates import FEW, Counts, Observation, Verdict, judge
+from aruntime.control.rollout.significance import binomial_tail, fisher_tail, smirnov_tail
 from aruntime.control.settings import RolloutPolicy
-from aruntime.control.significance import binomial_tail, fisher_tail, smirnov_tail
 from aruntime.queue.columns import ANSWER_TOKENS, ITL, TTFT, Histogram
 
 POLICY = RolloutPolicy()

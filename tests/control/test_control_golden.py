@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aruntime.control import golden
-from aruntime.control.golden import (
+from aruntime.control.probe import golden
+from aruntime.control.probe.golden import (
     LOGPROB_TOLERANCE,
     Answer,
     Attempt,

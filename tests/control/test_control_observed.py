@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aruntime.control.gates import Observation
-from aruntime.control.observed import Tally, read
+from aruntime.control.rollout.gates import Observation
+from aruntime.control.rollout.observed import Tally, read
 from aruntime.queue.columns import (
     ANSWER_TOKENS,
     COLUMNS,

@@ -14,7 +14,7 @@ from aruntime.control.replica import Replica
 from aruntime.queue.columns import PROBER_ROW
 from aruntime.wire.control import Bounds, Life, Load, Probed
 
-ENGINE, PROBER = "aruntime.engine.main", "aruntime.control.probing"
+ENGINE, PROBER = "aruntime.engine.main", "aruntime.control.probe.probing"
 FAKES = {ENGINE: "control_fake_engine", PROBER: "control_fake_prober"}
 
 

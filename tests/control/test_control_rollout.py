@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aruntime.control.gates import Observation
 from aruntime.control.lives import NotPossible
-from aruntime.control.rollout import Rollout
+from aruntime.control.rollout.gates import Observation
+from aruntime.control.rollout.machine import Rollout
+from aruntime.control.rollout.stages import ENDS, STAGES, TRANSITIONS, Record
 from aruntime.control.settings import RolloutPolicy
-from aruntime.control.stages import ENDS, STAGES, TRANSITIONS, Record
 from aruntime.queue.columns import ANSWER_TOKENS, ITL, TTFT
 
 POLICY = RolloutPolicy(window_s=60.0, bake_s=300.0, requests_min=50, patience_s=600.0)

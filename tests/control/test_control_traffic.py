@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aruntime.control.traffic import goes_to_candidate, is_mirrored
+from aruntime.control.rollout.traffic import goes_to_candidate, is_mirrored
 
 salts = st.integers(0, 2**63 - 1)
 shares = st.floats(0, 1)

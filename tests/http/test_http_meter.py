@@ -2,8 +2,8 @@
 
 from http_house import House
 
-from aruntime.control.gates import Observation
-from aruntime.control.observed import read
+from aruntime.control.rollout.gates import Observation
+from aruntime.control.rollout.observed import read
 from aruntime.queue.columns import ANSWER_TOKENS
 from aruntime.queue.records import FinishReason
 

@@ -9,7 +9,7 @@ from http_house import House, demo
 
 from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
-from aruntime.control.observed import read
+from aruntime.control.rollout.observed import read
 from aruntime.control.view import ServedVersion
 from aruntime.http import mirror
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel

@@ -8,7 +8,7 @@ go of it, for they count the requests that died with it.
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from aruntime.control.gates import Counts, Observation
+from aruntime.control.rollout.gates import Counts, Observation
 from aruntime.queue.columns import ANSWER_TOKENS, ENGINE_ROW, ITL, PROBER_ROW, RESULT_CODES, TTFT, Column, Histogram
 from aruntime.queue.table import Table
 

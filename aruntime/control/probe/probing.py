@@ -1,4 +1,4 @@
-"""The prober's process: `python -m aruntime.control.probing --control-fd N --folder VERSION`.
+"""The prober's process: `python -m aruntime.control.probe.probing --control-fd N --folder VERSION`.
 
     read golden questions and tokenizer, encode every prompt ──► Prepared ──► Probe comes ──► ask ──► Probed, exit
                     └─ a fault ──► Probed(wrong)                                               └─ Probed(wrong)
@@ -28,7 +28,7 @@ from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
 from aruntime.base import log
 from aruntime.base.errors import Overloaded, ServingError
-from aruntime.control.golden import (
+from aruntime.control.probe.golden import (
     Answer,
     Attempt,
     Examination,

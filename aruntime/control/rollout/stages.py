@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aruntime.control.gates import Observation
+from aruntime.control.rollout.gates import Observation
 from aruntime.control.settings import RolloutPolicy
 from aruntime.wire.control import Count, Reason, Size
 

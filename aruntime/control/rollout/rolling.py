@@ -1,4 +1,4 @@
-"""Drives a rollout: makes true what it wants, and tells it what happens. The rules are `aruntime.control.rollout`'s.
+"""Drives a rollout: makes true what it wants, and tells it what happens. The rules are those of `machine.py`.
 
 at each tick   readings of both versions ──► Rollout ──► wanted ──► load, unload, labels, golden questions
 each change    ──► the journal: where it is now, and why, in the audit trail
@@ -7,11 +7,11 @@ each change    ──► the journal: where it is now, and why, in the audit tra
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from aruntime.control.gates import Observation, Verdict
 from aruntime.control.host import Host
-from aruntime.control.observed import Tally, read
-from aruntime.control.rollout import Rollout
-from aruntime.control.stages import Record
+from aruntime.control.rollout.gates import Observation, Verdict
+from aruntime.control.rollout.machine import Rollout
+from aruntime.control.rollout.observed import Tally, read
+from aruntime.control.rollout.stages import Record
 from aruntime.control.version import Version
 from aruntime.queue.table import Table
 from aruntime.wire.control import Probed, Split

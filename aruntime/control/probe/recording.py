@@ -8,9 +8,9 @@ What the draft's own golden files promise is checked first, as at any start: a v
 import asyncio
 from pathlib import Path
 
-from aruntime.control.golden import FOLDER
 from aruntime.control.launcher import LocalLauncher
-from aruntime.control.prober import PROBE_S_MAX
+from aruntime.control.probe.golden import FOLDER
+from aruntime.control.probe.prober import PROBE_S_MAX
 from aruntime.control.replica import LOAD_S_MAX, Replica
 from aruntime.control.settings import VersionRefused
 from aruntime.wire.control import Load, Probed

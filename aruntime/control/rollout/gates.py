@@ -35,8 +35,8 @@ from itertools import accumulate
 from operator import add, sub
 from typing import Any, Literal
 
+from aruntime.control.rollout.significance import binomial_tail, fisher_tail, smirnov_tail
 from aruntime.control.settings import RolloutPolicy
-from aruntime.control.significance import binomial_tail, fisher_tail, smirnov_tail
 from aruntime.queue.columns import ANSWER_TOKENS, ITL, TTFT
 
 # The p95 of fewer is their largest.

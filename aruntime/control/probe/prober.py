@@ -40,7 +40,7 @@ class Prober:
         on_gone: Callable[["Prober"], None],
         arguments: Sequence[str] = (),
     ) -> None:
-        """Start it on the version in `folder`; more `arguments` are the process's own (`aruntime.control.probing`)."""
+        """Start it on the version in `folder`; more `arguments` are the process's own (probing.py)."""
         mine, theirs = pair()
         fd = theirs.fileno()
         self._on_done = on_done
@@ -49,9 +49,8 @@ class Prober:
         self._timeout_s: float | None = None
         self._late = ""  # what took it so long that it is being killed
         self._line = Line(mine, self._on_message, lambda: None)
-        self._child = launcher.start(
-            "aruntime.control.probing", ["--control-fd", str(fd), "--folder", folder, *arguments], [fd], self._on_end
-        )
+        given = ["--control-fd", str(fd), "--folder", folder, *arguments]
+        self._child = launcher.start("aruntime.control.probe.probing", given, [fd], self._on_end)
         theirs.close()
         self._timer = asyncio.get_running_loop().call_later(PREPARE_S_MAX, self._give_up, "to read the questions")
 

@@ -15,9 +15,9 @@ look, and to the earlier ones a quarter, an eighth and so on (alpha spending). A
 
 from dataclasses import dataclass
 
-from aruntime.control.gates import FEW, Observation, Verdict, judge
 from aruntime.control.lives import NotPossible
-from aruntime.control.stages import ENDS, TRANSITIONS, Record
+from aruntime.control.rollout.gates import FEW, Observation, Verdict, judge
+from aruntime.control.rollout.stages import ENDS, TRANSITIONS, Record
 from aruntime.wire.control import Split
 
 _REASON_MAX = 2000  # of a record's reason

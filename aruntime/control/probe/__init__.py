@@ -1,0 +1,1 @@
+"""Golden questions: what they are, the process that asks them, and how they are recorded."""
