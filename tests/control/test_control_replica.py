@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aruntime.control import prober as prober_room
 from aruntime.control import replica as replica_room
 from aruntime.control.launcher import LocalChild, LocalLauncher
+from aruntime.control.probe import prober as prober_room
 from aruntime.control.replica import Replica
 from aruntime.queue.columns import PROBER_ROW
 from aruntime.wire.control import Bounds, Life, Load, Probed
