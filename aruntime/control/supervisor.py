@@ -171,6 +171,7 @@ class Supervisor:
     def _on_hello(self, guest: Guest) -> None:
         if self._drain_by_s is not None:
             guest.line.send(Drain(deadline_s=self._drain_by_s))
+        self._on_change()
 
     def _on_leave(self, guest: Guest) -> None:
         self.guests.discard(guest)
