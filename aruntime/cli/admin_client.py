@@ -27,7 +27,10 @@ Answer = dict[str, Any]
 
 
 class Refused(ValueError):
-    """The server has not done it. `status` is HTTP's, 0 when no server answered; the message is for an operator."""
+    """The server has not done it; the message is for an operator.
+
+    `status` is HTTP's; 0 when nobody listens there, 504 when somebody does and has not answered.
+    """
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -36,15 +39,15 @@ class Refused(ValueError):
     @property
     def away(self) -> bool:
         """Whether it may answer otherwise soon: it is not there, or not ready."""
-        return self.status in (0, 503)
+        return self.status in (0, 503, 504)
 
 
 class AdminClient:
-    """One server's admin listener, as a context. `url` is where it listens."""
+    """One server's admin listener, as a context. `url` is where it listens. ValueError: there can be no such key."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        key = os.environ.get("ARUNTIME_ADMIN_KEY")
+        key = _key()
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else {},
@@ -100,10 +103,12 @@ class AdminClient:
     async def _ask(self, method: str, path: str, fields: Answer | None = None, **more: Any) -> Answer:
         try:
             reply = await self._http.request(method, path, json=fields, **more)
-        except httpx.TimeoutException:
-            raise Refused(f"the server at {self.url} does not answer") from None
-        except httpx.HTTPError as error:
+        except httpx.ConnectError as error:
             raise Refused(f"no server answers at {self.url}: {error}") from None
+        except httpx.TimeoutException:
+            raise Refused(f"the server at {self.url} does not answer", 504) from None
+        except httpx.HTTPError as error:
+            raise Refused(f"the server at {self.url} does not answer: {error}", 504) from None
         try:
             answer = reply.json()
             words = "" if reply.is_success else _words(answer["error"])
@@ -170,6 +175,14 @@ def one_version(text: str) -> tuple[str, int]:
     if version is None:
         raise argparse.ArgumentTypeError(f"want NAME@VERSION, got {text!r}")
     return name, version
+
+
+def _key() -> str:
+    """The key, empty without one. ValueError: no header can hold it; what it is stands in no message."""
+    key = os.environ.get("ARUNTIME_ADMIN_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("what ARUNTIME_ADMIN_KEY holds is no key")
+    return key
 
 
 def _url(text: str) -> str:
