@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx
 
 from aruntime.base.errors import ModelNotFound
-from aruntime.base.names import ModelRef
+from aruntime.base.names import ModelRef, is_name
 from aruntime.cli.output import refusing
 
 DEFAULT_URL = "http://127.0.0.1:8001"
@@ -175,6 +175,13 @@ def one_version(text: str) -> tuple[str, int]:
     if version is None:
         raise argparse.ArgumentTypeError(f"want NAME@VERSION, got {text!r}")
     return name, version
+
+
+def labelled(text: str) -> str:
+    """A label's name: it becomes a part of a path."""
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"want a label such as beta, got {text!r}")
+    return text
 
 
 def _key() -> str:

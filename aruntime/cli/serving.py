@@ -14,7 +14,17 @@ from collections.abc import AsyncIterator, Callable
 from rich.console import Console
 from rich.markup import escape
 
-from aruntime.cli.admin_client import AdminClient, Answer, Refused, add_admin, asking, named, one_version, versioned
+from aruntime.cli.admin_client import (
+    AdminClient,
+    Answer,
+    Refused,
+    add_admin,
+    asking,
+    labelled,
+    named,
+    one_version,
+    versioned,
+)
 from aruntime.cli.output import Row, tell
 
 _LOOK_S = 0.2
@@ -34,7 +44,7 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     release.add_argument("version", type=one_version, metavar="NAME@VERSION")
     release.set_defaults(what="release")
     label.add_argument("name", type=named)
-    label.add_argument("label")
+    label.add_argument("label", type=labelled)
     to = label.add_mutually_exclusive_group(required=True)
     to.add_argument("version", type=int, nargs="?", metavar="VERSION", help="which must be ready")
     to.add_argument("--drop", action="store_true", help="forget the label")
