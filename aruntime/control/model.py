@@ -88,6 +88,9 @@ class Model:
         self._resume_rollout()
         self.pending = False
         self.place()
+        for version in self.versions.values():  # that were published while no server ran
+            if version.life.state == "discovered":
+                self._neighbours.spawn(version.verify())
 
     async def load_stable(self) -> Version | None:
         """Load the stable version; while there is none, the newest one that can be. None: there is none."""
@@ -165,6 +168,8 @@ class Model:
             self.rolling.tick(now_s)
             if self.rolling.over:
                 self.rolling = None
+                for version in self.versions.values():
+                    version.pin(self.settings.residency.pinned)
                 self.place()
         elif self.settings.rollout.automatic and not self.pending:
             self._begin_by_itself()
@@ -193,8 +198,10 @@ class Model:
     async def _load_labelled(self) -> None:
         """Load what other labels name; for a server that knows no label yet, those of the settings."""
         named = dict(self.labels) if len(self.labels) > 1 else self.labels | self.settings.labels
+        rolls = self.last_rollout is not None and not self.last_rollout.over
+        skipped = {STABLE, CANARY} if rolls else {STABLE}  # a rollout loads its candidate itself
         for label, number in named.items():
-            if label != STABLE and number in self.versions and await self.versions[number].load():
+            if label not in skipped and number in self.versions and await self.versions[number].load():
                 self.set_label(label, number)
 
     def _resume_rollout(self) -> None:

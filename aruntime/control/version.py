@@ -76,6 +76,11 @@ class Version:
         return self.life.state in READY
 
     @property
+    def up(self) -> bool:
+        """Whether it answers requests with all its engines: none of them is being started again."""
+        return self.ready and all(replica.life == "ready" for replica in self.replicas)
+
+    @property
     def deaths(self) -> int:
         """How often an engine of it has died since it was loaded."""
         return sum(replica.deaths for replica in self.replicas)
@@ -113,8 +118,9 @@ class Version:
         return [replica.engine.table for replica in self.replicas if replica.engine is not None]
 
     async def verify(self) -> None:
-        """Check its files, if it is not in memory."""
-        if self.life.state in ("discovered", "unloaded", "failed", "quarantined"):
+        """Check its files, if it is neither in memory nor on its way there."""
+        loads = self._loading is not None and not self._loading.done()
+        if self.life.state in ("discovered", "unloaded", "failed", "quarantined") and not loads:
             await self._verify(self.life.begin())
 
     async def load(self) -> bool:
@@ -153,10 +159,14 @@ class Version:
         if self.ready:
             self._host.memory.busy(self.key, served[0] > 0)
 
-    def rebind(self, bounds: Bounds, *, pinned: bool) -> None:
-        """Its model has other bounds, or is pinned or not."""
+    def pin(self, pinned: bool) -> None:
+        """Whether it stays in memory, if it is there, whatever others need."""
         if self.key in self._host.memory:
             self._host.memory.pin(self.key, pinned)
+
+    def rebind(self, bounds: Bounds, *, pinned: bool) -> None:
+        """Its model has other bounds, or is pinned or not."""
+        self.pin(pinned)
         for replica in self.replicas:
             replica.rebind(bounds)
             self._host.switchboard.rebound(replica)

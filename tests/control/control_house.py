@@ -21,7 +21,9 @@ from aruntime.control.host import Settings
 from aruntime.control.launcher import LocalChild, LocalLauncher
 from aruntime.control.supervisor import Supervisor
 from aruntime.control.tenants import Tenants
+from aruntime.control.view import Caller
 from aruntime.queue.post import pair
+from aruntime.wire.actions import Action
 
 Build = Callable[..., "House"]
 # What the supervisor reads of a checkpoint; the fake engine reads nothing.
@@ -101,6 +103,29 @@ async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> Non
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - it looks at other processes
             await asyncio.sleep(0.01)
+
+
+async def act(agent: Agent, action: Action) -> dict[str, object]:
+    return await asyncio.wait_for(agent.commands.act(action, actor="local"), 15)
+
+
+def state_of(agent: Agent, version: int, model: str = "demo") -> str:
+    states = {entry.version: entry.state for entry in agent.view.versions(model)}
+    return states.get(version, "unknown")
+
+
+def reason_of(agent: Agent, version: int, model: str = "demo") -> str:
+    return next(entry.reason for entry in agent.view.versions(model) if entry.version == version)
+
+
+async def ask(agent: Agent, model: str, caller: Caller | None = None) -> list[int]:
+    """As http does: wait for the model if need be, then go to it."""
+    ref, caller = ModelRef.parse(model), caller or Caller()
+    while (served := agent.view.find(ref, caller)) is None:
+        await agent.view.wait(ref, caller)
+    with agent.view.arriving(served):
+        ticket = submit(agent, SHORT, model=model)
+    return await tokens_of(ticket)
 
 
 def write_checkpoint(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_house import ENDLESS, SHORT, Build, House, submit, tokens_of, until
+from control_house import ENDLESS, SHORT, Build, House, act, ask, reason_of, state_of, submit, tokens_of, until
 
 from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import (
@@ -23,41 +23,16 @@ from aruntime.base.errors import (
 from aruntime.base.names import ModelRef
 from aruntime.control import catalog, holding
 from aruntime.control import version as version_room
-from aruntime.control.agent import Agent
 from aruntime.control.manifest import Manifest
 from aruntime.control.repository import ModelVersion, publish
 from aruntime.control.view import Caller
 from aruntime.wire import actions
-from aruntime.wire.actions import Action
 
 
 @pytest.fixture(autouse=True)
 def _scan_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "SCAN_S", 0.1)
     monkeypatch.setattr(catalog, "WATCH_S", 0.05)
-
-
-async def act(agent: Agent, action: Action) -> dict[str, object]:
-    return await asyncio.wait_for(agent.commands.act(action, actor="local"), 15)
-
-
-def state_of(agent: Agent, version: int, model: str = "demo") -> str:
-    states = {entry.version: entry.state for entry in agent.view.versions(model)}
-    return states.get(version, "unknown")
-
-
-def reason_of(agent: Agent, version: int, model: str = "demo") -> str:
-    return next(entry.reason for entry in agent.view.versions(model) if entry.version == version)
-
-
-async def ask(agent: Agent, model: str, caller: Caller | None = None) -> list[int]:
-    """As http does: wait for the model if need be, then go to it."""
-    ref, caller = ModelRef.parse(model), caller or Caller()
-    while (served := agent.view.find(ref, caller)) is None:
-        await agent.view.wait(ref, caller)
-    with agent.view.arriving(served):
-        ticket = submit(agent, SHORT, model=model)
-    return await tokens_of(ticket)
 
 
 async def test_a_version_that_is_published_later_is_found_and_verified_but_not_served(

@@ -7,7 +7,9 @@ each change    ──► the journal: where it is now, and why, in the audit tra
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from aruntime.control.health import STABLE
 from aruntime.control.host import Host
+from aruntime.control.lives import NotPossible
 from aruntime.control.rollout.gates import Observation, Verdict
 from aruntime.control.rollout.machine import Rollout
 from aruntime.control.rollout.observed import Tally, read
@@ -44,7 +46,8 @@ class Rolling:
         self._saved: Record | None = None
         self._seen = {version.number: _Seen() for version in (stable, candidate)}
         self._deaths = (stable.deaths, candidate.deaths)
-        self._working: set[int] = set()
+        self._coming: set[int] = set()  # versions that are being loaded for it
+        self._leaving: set[int] = set()
         self._tried_s: dict[int, float] = {}
         self._asking = False
         self._told_ready = False
@@ -53,7 +56,8 @@ class Rolling:
     @property
     def over(self) -> bool:
         """Whether it has come to an end, and everything is as it wants it."""
-        return self.rollout.record.over and not self._working and not self._missing() and not self._superfluous()
+        at_rest = not (self._coming or self._leaving or self._missing() or self._superfluous())
+        return self.rollout.record.over and at_rest
 
     @property
     def split(self) -> Split | None:
@@ -79,6 +83,8 @@ class Rolling:
             case "resume":
                 self.rollout.resume()
             case "promote":
+                if self.rollout.record.ready and not self.candidate.up:
+                    raise NotPossible(f"{self.candidate.model}@{self.candidate.number} does not answer now")
                 self.rollout.promote(reason)
             case _:
                 self.rollout.roll_back(reason)
@@ -87,13 +93,14 @@ class Rolling:
     def tick(self, now_s: float) -> None:
         """Look, and go on."""
         self._tell_deaths()
-        if self.candidate.life.state in ("failed", "quarantined") and self.candidate.number in self._tried_s:
+        tried = self.candidate.number in self._tried_s and self.candidate.number not in self._coming
+        if tried and self.candidate.life.state in ("failed", "quarantined"):
             self.rollout.fail(f"{self.candidate.life.state}: {self.candidate.life.reason}")
         elif self.candidate.ready and not self._told_ready:
             self._told_ready = True
             self.rollout.ready(golden=self.candidate.has_golden)
         stable, candidate = (self._seen[version.number].look(version) for version in (self.stable, self.candidate))
-        if not self._missing():
+        if not self._missing() and self.candidate.up:
             self.rollout.tick(now_s, candidate, stable)
         self._settle("rollout")
         self._make_true(now_s)
@@ -106,37 +113,42 @@ class Rolling:
 
     def _make_true(self, now_s: float) -> None:
         """Have what is superfluous leave; then what is missing come; then the golden questions asked."""
+        for version in self._wanted():
+            version.pin(True)  # the way back must not be given to another model
         for version in self._superfluous():
-            if version.number not in self._working:
-                self._begin(version, version.unload(self._host.settings.drain_timeout_s, "the rollout is done with it"))
+            if version.number not in self._leaving:
+                drain_s = self._host.settings.drain_timeout_s
+                self._begin(self._leaving, version, version.unload(drain_s, "the rollout is done with it"))
         for version in [] if self._superfluous() else self._missing():
-            if version.number not in self._working and now_s - self._tried_s.get(version.number, 0) > _TRY_AGAIN_S:
+            if version.number not in self._coming and now_s - self._tried_s.get(version.number, 0) > _TRY_AGAIN_S:
                 self._tried_s[version.number] = now_s
-                self._begin(version, version.load())
+                self._begin(self._coming, version, version.load())
         if self.rollout.wanted.ask_golden and not self._asking and self.candidate.replicas:
             self._asking = True
             self.candidate.replicas[0].probe(self._answered)
 
-    def _begin(self, version: Version, work: Coroutine[Any, Any, Any]) -> None:
-        self._working.add(version.number)
+    def _begin(self, working: set[int], version: Version, work: Coroutine[Any, Any, Any]) -> None:
+        working.add(version.number)
 
         async def done() -> None:
             try:
                 await work
             finally:
-                self._working.discard(version.number)
+                working.discard(version.number)
                 self._on_change()
 
         self._spawn(done())
 
+    def _wanted(self) -> list[Version]:
+        return [one for one in (self.stable, self.candidate) if one.number in self.rollout.wanted.loaded]
+
     def _missing(self) -> list[Version]:
-        wanted = self.rollout.wanted.loaded
-        return [version for version in (self.stable, self.candidate) if version.number in wanted and not version.ready]
+        return [version for version in self._wanted() if not version.ready]
 
     def _superfluous(self) -> list[Version]:
-        wanted = self.rollout.wanted.loaded
-        both = (self.stable, self.candidate)
-        return [version for version in both if version.number not in wanted and version.resident]
+        wanted = self._wanted()
+        unwanted = (version for version in (self.stable, self.candidate) if version not in wanted)
+        return [version for version in unwanted if version.resident or version.number in self._coming]
 
     def _answered(self, probed: Probed) -> None:
         """A probe that came to no result counts for nothing."""
@@ -162,8 +174,18 @@ class Rolling:
             self._host.journal.save_rollout(self.candidate.model, record.model_dump_json())
             if moved:
                 self._host.journal.record(actor, "rollout", subject, stage_of(record), reason)
+            if record.over:
+                self._save_labels(record)
 
         self._host.journal.attempt(write)
+
+    def _save_labels(self, record: Record) -> None:
+        """With the end of a rollout, not after it: a server that is killed in between would never move them."""
+        journal, model = self._host.journal, self.candidate.model
+        if record.stage == "complete":
+            journal.set_label(model, STABLE, record.candidate)
+        if journal.labels(model).get(CANARY) == record.candidate:
+            journal.drop_label(model, CANARY)
 
 
 def _place(record: Record) -> tuple[str, int, bool]:
