@@ -1,7 +1,9 @@
 """Versions come and go while others serve: discovery, labels, loads, drains, memory, and what a restart remembers."""
 
 import asyncio
+import os
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -135,6 +137,22 @@ async def test_a_corrupt_version_is_quarantined_and_the_old_one_is_not_disturbed
     assert (await anext(running)).token_ids
     assert agent.view.health().ready
     running.close()
+
+
+async def test_a_version_that_is_known_to_answer_wrong_while_it_loads_is_quarantined(
+    house: House, root: Path, checkpoint: Path
+) -> None:
+    (checkpoint / "probe.txt").write_text("wrong-early")
+    agent = await house.front_end()
+    publish(checkpoint, root, "demo")
+    await until(lambda: state_of(agent, 2) == "verified")
+    loading = asyncio.create_task(act(agent, actions.LoadVersion(model="demo", version=2)))
+    await until(lambda: len(house.engines.started) == 2)
+    os.kill(house.engines.started[1].pid, signal.SIGSTOP)  # it takes its time
+    with pytest.raises(ModelNotReady):
+        await loading
+    assert state_of(agent, 2) == "quarantined"
+    assert await ask(agent, "demo") == [0, 1, 2]
 
 
 async def test_an_unload_supersedes_the_load_under_way(house: House, root: Path, checkpoint: Path) -> None:
