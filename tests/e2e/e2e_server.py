@@ -73,6 +73,10 @@ class Server:
         """Process ids of its engines."""
         return children(self.process.pid, "aruntime.engine.main")
 
+    def probers(self) -> list[int]:
+        """Process ids of the probers that ask golden questions now."""
+        return children(self.process.pid, "aruntime.control.probe.probing")
+
     def front_ends(self) -> list[int]:
         """Process ids of its front ends."""
         return children(self.process.pid, "aruntime.cli.frontend")
