@@ -3,6 +3,7 @@
 The moment is that of the line in the log that says the state, so the kill comes a few milliseconds into it.
 """
 
+import json
 import os
 import signal
 import threading
@@ -13,11 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 from e2e_rollout import Operator, copy_demo
-from e2e_server import Server, children, completion, is_alive, until
+from e2e_server import Server, children, completion, events, h2c, is_alive, until
 
 from aruntime.control.repository import publish
 
 SETTINGS = """
+[labels]
+stable = 1
 [limits]
 cache_bytes = 8_388_608
 [rollout]
@@ -32,7 +35,9 @@ STATES = [
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     root = tmp_path / "repository"
-    publish(copy_demo(tmp_path / "demo"), root, "demo")
+    folder = copy_demo(tmp_path / "demo")
+    for _ in range(2):
+        publish(folder, root, "demo")
     (root / "demo" / "model.toml").write_text(SETTINGS)
     return root
 
@@ -93,9 +98,8 @@ def answers(server: Server, model: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_a_server_killed_while_a_version_is_in_any_state_comes_back_with_what_was_stable(
-    killed: Killed, repository: Path, tmp_path: Path, state: str
+    killed: Killed, state: str
 ) -> None:
-    publish(copy_demo(tmp_path / "second"), repository, "demo")
     operator = killed.operator
     if state != "verified":
         until(lambda: operator.state(2) == "verified")
@@ -119,12 +123,39 @@ def test_a_server_killed_while_a_version_is_in_any_state_comes_back_with_what_wa
     assert answers(killed.server, "demo@2") == "demo@2"
 
 
+def test_a_server_killed_while_it_verifies_what_was_published_comes_back_and_verifies_it(
+    killed: Killed, repository: Path, tmp_path: Path
+) -> None:
+    publish(copy_demo(tmp_path / "third"), repository, "demo")
+    until(lambda: killed.says("version.discovered", "version=3"))
+    killed.kill()
+    operator = killed.restart()
+    until(lambda: operator.state(3) == "verified")
+    assert operator.model()["labels"] == {"stable": 1}
+    assert answers(killed.server, "demo") == "demo@1"
+
+
+@pytest.mark.parametrize(("to", "end", "stable"), [("promote", "complete", 2), ("roll-back", "rolled_back", 1)])
+def test_a_server_killed_when_a_rollout_has_just_ended_comes_back_with_its_end(
+    killed: Killed, to: str, end: str, stable: int
+) -> None:
+    operator = killed.operator
+    assert operator.act("POST", "/rollout", version=2).status_code == 200
+    until(lambda: operator.stage() == "shadow")
+    for _ in range(3):
+        assert operator.act("POST", "/rollout/promote").status_code == 200
+    assert operator.act("POST", f"/rollout/{to}").json()["rollout"]["stage"] == end
+    killed.kill()
+    operator = killed.restart()
+    assert operator.model()["labels"] == {"stable": stable}
+    assert operator.model()["rollout"] is None
+    assert answers(killed.server, "demo") == f"demo@{stable}"
+    assert len(killed.server.engines()) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["preparing", "shadow", "canary", "paused", "bake"])
-def test_a_rollout_goes_on_from_its_stage_when_its_server_was_killed(
-    killed: Killed, repository: Path, tmp_path: Path, stage: str
-) -> None:
-    publish(copy_demo(tmp_path / "second"), repository, "demo")
+def test_a_rollout_goes_on_from_its_stage_when_its_server_was_killed(killed: Killed, stage: str) -> None:
     operator = killed.operator
     until(lambda: operator.state(2) == "verified")
     assert operator.act("POST", "/rollout", version=2).status_code == 200
@@ -148,10 +179,7 @@ def test_a_rollout_goes_on_from_its_stage_when_its_server_was_killed(
 
 
 @pytest.mark.slow
-def test_requests_fall_back_while_a_candidate_is_dead_and_too_many_deaths_send_it_back(
-    killed: Killed, repository: Path, tmp_path: Path
-) -> None:
-    publish(copy_demo(tmp_path / "second"), repository, "demo")
+def test_requests_fall_back_while_a_candidate_is_dead_and_too_many_deaths_send_it_back(killed: Killed) -> None:
     operator, server = killed.operator, killed.server
     until(lambda: operator.state(2) == "verified")
     assert operator.act("POST", "/rollout", version=2).status_code == 200
@@ -162,7 +190,15 @@ def test_requests_fall_back_while_a_candidate_is_dead_and_too_many_deaths_send_i
     for deaths in (1, 2, 3):
         until(lambda: operator.model()["versions"][1]["replicas"][0]["life"] == "ready")
         newest = server.engines()[-1]
-        os.kill(newest, signal.SIGKILL)
+        with (
+            h2c(server.url) as client,
+            client.stream("POST", "/v1/completions", json=completion(3000, model="demo@2")) as answer,
+        ):
+            lines = answer.iter_lines()
+            received = [next(lines)]
+            os.kill(newest, signal.SIGKILL)
+            received += lines  # it ends: whoever was on that engine is told, and does not hang
+        assert json.loads(events(received)[-1])["error"]["code"] == "model_error"
         until(lambda pid=newest: not is_alive(pid))  # type: ignore[misc]
         until(lambda: answers(server, "demo") == "demo@1")
         if deaths < 3:
@@ -172,11 +208,18 @@ def test_requests_fall_back_while_a_candidate_is_dead_and_too_many_deaths_send_i
     assert "died 3 times" in operator.audit()[-1]["detail"]
 
 
+def test_a_prober_that_is_killed_is_started_again_and_the_version_becomes_ready(killed: Killed) -> None:
+    operator, server = killed.operator, killed.server
+    beside(lambda: operator.act("POST", "/load", version=2))
+    until(server.probers)
+    os.kill(server.probers()[0], signal.SIGKILL)
+    until(lambda: operator.state(2) == "standby")
+    assert killed.says("probe.failed", "the prober was killed by signal 9")
+    assert answers(server, "demo@2") == "demo@2"
+
+
 @pytest.mark.slow
-def test_a_front_end_that_is_killed_in_a_rollout_comes_back_into_it(
-    killed: Killed, repository: Path, tmp_path: Path
-) -> None:
-    publish(copy_demo(tmp_path / "second"), repository, "demo")
+def test_a_front_end_that_is_killed_in_a_rollout_comes_back_into_it(killed: Killed) -> None:
     operator, server = killed.operator, killed.server
     until(lambda: operator.state(2) == "verified")
     assert operator.act("POST", "/rollout", version=2).status_code == 200
