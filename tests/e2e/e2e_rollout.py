@@ -64,7 +64,7 @@ class Answered:
 
 
 class Clients:
-    """Clients with a session and a connection each, that ask again and again while the block runs."""
+    """Clients with a session and a connection each, HTTP/1.1 and HTTP/2 by turns, that ask again and again."""
 
     def __init__(self, url: str, count: int, **body: object) -> None:
         self.answered: list[Answered] = []
@@ -93,7 +93,8 @@ class Clients:
         return [version for i, version in enumerate(seen) if i == 0 or seen[i - 1] != version]
 
     async def _ask_again(self, session: int) -> None:
-        async with httpx.AsyncClient(base_url=self._url, timeout=60) as client:
+        speaks = {"http1": session % 2 == 0, "http2": session % 2 == 1}
+        async with httpx.AsyncClient(base_url=self._url, timeout=60, **speaks) as client:
             for turn in range(1_000_000):
                 question = QUESTIONS[(session + turn) % len(QUESTIONS)]
                 body = self._body | {"messages": [{"role": "user", "content": question}]}

@@ -160,6 +160,7 @@ async def test_an_operator_pauses_resumes_promotes_and_rolls_back(by_hand: Path,
         assert version_of(server, "demo@2")[0] == 503
 
 
+@pytest.mark.slow
 async def test_where_memory_is_tight_the_old_version_leaves_first_and_requests_wait(
     by_hand: Path, tmp_path: Path
 ) -> None:
