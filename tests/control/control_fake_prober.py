@@ -1,6 +1,6 @@
 """A prober that asks nothing. The version's file `probe.txt` says how it behaves:
 
-passes (also without the file) · wrong · wrong-early, before the engine is warm · dies, dies-once · waits for ever
+passes (also without the file) · wrong · wrong-early, passes-early: unasked · dies, dies-once · waits for ever
 """
 
 import argparse
@@ -22,6 +22,9 @@ def main() -> None:
     how = file.read_text() if file.exists() else "passes"
     if how == "wrong-early":
         post.send(encode(Probed(passed=False, wrong=True, reason="another tokenizer")))
+        return
+    if how == "passes-early":
+        post.send(encode(Probed(passed=True, questions=1)))
         return
     post.send(encode(Prepared()))
     if post.receive() is None:

@@ -116,6 +116,14 @@ async def test_a_prober_that_is_killed_proves_nothing_and_is_started_again_so_ma
     assert len(house.launcher.started[ENGINE]) == 1
 
 
+async def test_a_prober_that_says_passed_unasked_proves_nothing(house: House) -> None:
+    house.start("passes-early")
+    await house.until("failed", "ready")
+    assert house.replica.reason == "the probe: the prober said that it passed before it was asked"
+    assert not house.replica.wrong
+    assert len(house.launcher.started[PROBER]) == replica_room.PROBES_MAX
+
+
 async def test_a_probe_that_comes_to_a_result_at_last_counts(house: House) -> None:
     house.start("dies-once")
     await house.until("failed", "ready")

@@ -296,7 +296,10 @@ def knows(agent: Agent, key: str) -> bool:
 
 
 def weight_at_the_engine(agent: Agent, tenant: int) -> int:
-    table = agent.view.resolve(ModelRef("demo")).route.table
+    try:
+        table = agent.view.resolve(ModelRef("demo")).route.table
+    except ModelNotReady:  # an engine that was killed may not be missed yet when it is asked for
+        return 0
     return table.get(ENGINE_ROW, tenant_column(tenant, TenantColumn.SERVED))
 
 
@@ -314,8 +317,7 @@ async def test_front_ends_and_engines_know_the_tenants_before_the_first_request(
     await until(lambda: weight_at_the_engine(agent, 2) == 5)
     house.engines.started[0].kill()
     await until(lambda: len(house.engines.started) == 2)
-    await until(lambda: agent.view.health().ready)
-    assert weight_at_the_engine(agent, 1) == 3
+    await until(lambda: weight_at_the_engine(agent, 1) == 3)
 
 
 async def test_without_a_file_a_front_end_asks_for_no_key(house: House) -> None:

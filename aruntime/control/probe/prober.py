@@ -80,6 +80,8 @@ class Prober:
                 self._timer.cancel()
                 self._prepared = True
                 self._wait_for_answers()
+            case Probed(passed=True) if not self._prepared or self._timeout_s is None:
+                self.cancel("the prober said that it passed before it was asked")
             case Probed():
                 self._finish(message)
             case _:
