@@ -57,7 +57,7 @@ def test_a_token_becomes_an_event(benchmark: Any, tokenizer: Tokenizer, stops: t
     output = Output(0, tokenizer.encode("rollout")[:1])
 
     def event() -> bytes:
-        return answer.text(0, choice.take(output))
+        return answer.add(0, choice.take(output))
 
     assert b'"content":"' in benchmark(event)
 

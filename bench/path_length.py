@@ -15,6 +15,7 @@ FILES_MAX, LINES_MAX = 15, 3000
 PATH = (
     "aruntime/http/app.py",
     "aruntime/http/completions.py",
+    "aruntime/http/questions.py",
     "aruntime/wire/openai.py",
     "aruntime/model/tokenizer.py",
     "aruntime/admission/door.py",

@@ -42,7 +42,7 @@ from aruntime.wire.control import (
     Welcome,
     encode_tenants,
 )
-from aruntime.wire.openai import N_MAX
+from aruntime.wire.fields import N_MAX
 
 _SUBMIT_CELLS_MIN = 1 << 14  # 1 MiB, of which memory is taken only as far as it is used
 _TENSOR_CELLS = 1 << 17  # 8 MiB each way: twice what a request's body may have

@@ -21,6 +21,7 @@ from aruntime.http.errors import as_refusal
 from aruntime.http.meter import Count
 from aruntime.http.requests import disconnect
 from aruntime.wire.answers import AnswerShape, Usage
+from aruntime.wire.said import Answered, Said
 
 _STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -117,30 +118,33 @@ class Generation(Admitted):
 
     async def _collect_to(self, send: Send) -> str:
         """Send the whole answer when the last output has come; returns how the request ended."""
-        texts: list[list[str]] = [[] for _ in self._choices]
+        said = [Said() for _ in self._choices]
         async for output in self._ticket:
-            texts[output.choice].append(self._take(output))
-        reasons = [choice.finish_reason for choice in self._choices]
-        body = self._answer.whole(["".join(pieces) for pieces in texts], reasons, self._usage())
-        await self._send_whole(send, body, self._answer.headers)
+            said[output.choice].add(self._take(output))
+        answers = [
+            Answered(all_of_it, choice.finish)
+            for all_of_it, choice in zip(said, self._choices, strict=True)
+            if choice.finish is not None  # it is not: a ticket ends when its choices have
+        ]
+        await self._send_whole(send, self._answer.whole(answers, self._usage()), self._answer.headers)
         return "ok"
 
     def _event(self, output: Output) -> bytes:
-        text = self._take(output)
-        event = self._answer.text(output.choice, text) if text else b""
-        reason = self._choices[output.choice].finish_reason
-        return event + self._answer.end(output.choice, reason) if reason else event
+        said = self._take(output)
+        event = self._answer.add(output.choice, said) if said.parts or said.tokens else b""
+        finish = self._choices[output.choice].finish
+        return event + self._answer.end(output.choice, finish) if finish else event
 
-    def _take(self, output: Output) -> str:
-        """The text that `output` adds. A choice that reached a stop string is ended in the engine too."""
+    def _take(self, output: Output) -> Said:
+        """What `output` adds. A choice that reached a stop string is ended in the engine too."""
         choice = self._choices[output.choice]
-        text = choice.take(output)
-        self._count.output(output.choice, text)
-        if choice.finish_reason:
-            self._count.answer(output.choice, choice.tokens, choice.finish_reason)
+        said = choice.take(output)
+        self._count.output(output.choice, bool(said.parts))
+        if choice.finish:
+            self._count.answer(output.choice, choice.tokens, choice.finish.reason)
         if choice.stopped:
             self._ticket.cancel_choice(output.choice)
-        return text
+        return said
 
     def _usage(self) -> Usage:
         n = self._ask.n

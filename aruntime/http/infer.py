@@ -1,6 +1,6 @@
 """POST /v2/models/{model}[/versions/{version}]/infer, /generate and /generate_stream.
 
-The steps are those of http/completions.py; what differs is how a request is read and its answer written. A tensor model
+The steps are those of http/questions.py; what differs is how a request is read and its answer written. A tensor model
 has no text to tokenize: its inputs are checked against what it takes and go to its engine as they are.
 """
 
@@ -17,11 +17,11 @@ from aruntime.admission.ticket import Ticket
 from aruntime.base.errors import InvalidRequest, ModelError, ModelNotFound
 from aruntime.base.names import ModelRef, is_name, is_version
 from aruntime.control.view import ServedVersion
-from aruntime.http.completions import COMPLETION_TOKENS, Question, answer_text, meet
 from aruntime.http.compression import Compressed, read_plain
 from aruntime.http.context import Context
 from aruntime.http.generation import Admitted
 from aruntime.http.meter import Count
+from aruntime.http.questions import COMPLETION_TOKENS, Question, answer_text, meet
 from aruntime.http.requests import Terms, read_body, read_terms, with_parameters
 from aruntime.wire.infer_v2 import InferRequest, parse_infer, write_infer
 from aruntime.wire.infer_v2_models import check_inputs, check_outputs, select_outputs

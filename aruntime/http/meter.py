@@ -22,15 +22,15 @@ class Count:
         self._spoke: set[int] = set()
         self._ended = False
 
-    def output(self, choice: int, text: str = "") -> None:
-        """Tokens of `choice` have come, and made `text`."""
+    def output(self, choice: int, spoke: bool = False) -> None:
+        """Tokens of `choice` have come, and said something or nothing yet."""
         now_s = self._clock()
         if not self._last_s:
             TTFT.observe(self._table, self._row, now_s - self._arrived_s)
         elif choice in self._last_s:
             ITL.observe(self._table, self._row, now_s - self._last_s[choice])
         self._last_s[choice] = now_s
-        if text:
+        if spoke:
             self._spoke.add(choice)
 
     def answer(self, choice: int, tokens: int, finish_reason: str) -> None:

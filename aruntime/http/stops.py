@@ -11,20 +11,20 @@ class StopText:
     """Takes text in pieces and gives what may be shown. With no stop strings it gives everything at once."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
-        self.found = False
+        self.found = ""  # the stop string that ended the text
         self._stops = stops
         self._held = ""
 
     def push(self, text: str) -> str:
-        """More text; returns what is now safe to show. After `found` is true nothing more is."""
+        """More text; returns what is now safe to show. Nothing more is once one is `found`."""
         if not self._stops:
             return text
         held = self._held + text
-        ends = [(place + len(stop), place) for stop in self._stops if (place := held.find(stop)) >= 0]
+        ends = [(place + len(stop), place, stop) for stop in self._stops if (place := held.find(stop)) >= 0]
         if ends:
-            self.found = True
+            _, place, self.found = min(ends)
             self._held = ""
-            return held[: min(ends)[1]]
+            return held[:place]
         cut = min(_beginning(held, stop) for stop in self._stops)
         self._held = held[cut:]
         return held[:cut]

@@ -16,6 +16,7 @@ import orjson
 
 from aruntime.base.errors import ServingError
 from aruntime.wire.errors import error_event
+from aruntime.wire.said import Answered, Finish, Said
 
 DONE = b"data: [DONE]\n\n"
 JSON = (b"content-type", b"application/json")
@@ -51,11 +52,11 @@ class AnswerShape:
         """The events before any text."""
         return b""
 
-    def text(self, choice: int, text: str) -> bytes:
-        """New text of a choice."""
+    def add(self, choice: int, said: Said) -> bytes:
+        """What is new of a choice."""
         return b""
 
-    def end(self, choice: int, finish_reason: str) -> bytes:
+    def end(self, choice: int, finish: Finish) -> bytes:
         """The last event of a choice."""
         return b""
 
@@ -67,8 +68,8 @@ class AnswerShape:
         """The stream's end when the status is spent."""
         return b""
 
-    def whole(self, texts: Sequence[str], finish_reasons: Sequence[str], usage: Usage) -> bytes:
-        """The answer of a request that is not streamed."""
+    def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
+        """The answer of a request that is not streamed, choice by choice."""
         return b""
 
 
@@ -108,13 +109,13 @@ class Answer(AnswerShape):
         role = b'"delta":{"role":"assistant","content":"","refusal":null}'
         return b"".join(self._event(choice, role) for choice in range(len(self._before_text))) if self._chat else b""
 
-    def text(self, choice: int, text: str) -> bytes:
-        """New text of a choice."""
-        return self._before_text[choice] + orjson.dumps(text) + self._after_text
+    def add(self, choice: int, said: Said) -> bytes:
+        """What is new of a choice."""
+        return self._before_text[choice] + orjson.dumps(said.text) + self._after_text
 
-    def end(self, choice: int, finish_reason: str) -> bytes:
+    def end(self, choice: int, finish: Finish) -> bytes:
         """The last event of a choice."""
-        return self._event(choice, b'"delta":{}' if self._chat else b'"text":""', b'"%b"' % finish_reason.encode())
+        return self._event(choice, b'"delta":{}' if self._chat else b'"text":""', b'"%b"' % finish.reason.encode())
 
     def done(self, usage: Usage) -> bytes:
         """The stream's end: usage when it was asked for, and [DONE]."""
@@ -126,11 +127,11 @@ class Answer(AnswerShape):
         """The stream's end when the status is spent; no [DONE] follows."""
         return error_event(error)
 
-    def whole(self, texts: Sequence[str], finish_reasons: Sequence[str], usage: Usage) -> bytes:
-        """The answer of a request that is not streamed."""
+    def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
+        """The answer of a request that is not streamed, choice by choice."""
         choices = [
-            {"index": choice, **self._said(text), "logprobs": None, "finish_reason": reason}
-            for choice, (text, reason) in enumerate(zip(texts, finish_reasons, strict=True))
+            {"index": i, **self._said(one.said.text), "logprobs": None, "finish_reason": one.finish.reason}
+            for i, one in enumerate(answers)
         ]
         return orjson.dumps({**self._common, "choices": choices, "usage": usage.as_dict()})
 

@@ -20,8 +20,9 @@ from aruntime.wire.answers import JSON, AnswerShape, Usage
 from aruntime.wire.body import check, load_object, refusal
 from aruntime.wire.control import TensorSpec
 from aruntime.wire.errors import error_event_v2
+from aruntime.wire.fields import PROMPTS_MAX, SamplingFields
 from aruntime.wire.infer_v2 import InferRequest, Parameters, RequestId, split_parameters, write_infer
-from aruntime.wire.openai import PROMPTS_MAX, SamplingFields
+from aruntime.wire.said import Answered, Said
 from aruntime.wire.tensors import Tensor, join_bytes, split_bytes
 
 TEXT_INPUTS = (
@@ -156,9 +157,9 @@ class TextAnswer(AnswerShape):
         self._shape = text.shape
         self._before = [""] * len(text.prompts) if text.fields.exclude_input_in_output else text.prompts
 
-    def whole(self, texts: Sequence[str], finish_reasons: Sequence[str], usage: Usage) -> bytes:
+    def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
         """JSON, and the texts behind it when they are wanted as binary data."""
-        rows = [(before + text).encode() for before, text in zip(self._before, texts, strict=True)]
+        rows = [(before + answer.said.text).encode() for before, answer in zip(self._before, answers, strict=True)]
         output = Tensor("text_output", "BYTES", self._shape, join_bytes(rows))
         body, json_bytes = write_infer(self._request, self._model, self._version, [output])
         self.headers = infer_headers(json_bytes)
@@ -181,17 +182,17 @@ class GenerateAnswer(AnswerShape):
         said = {"id": body.id} if body.id else {}
         self._head = orjson.dumps({**said, "model_name": model, "model_version": str(version)})[:-1]
 
-    def text(self, choice: int, text: str) -> bytes:
+    def add(self, choice: int, said: Said) -> bytes:
         """New text."""
-        return b"data: " + self._written(text) + b"\n\n"
+        return b"data: " + self._written(said.text) + b"\n\n"
 
     def failed(self, error: ServingError) -> bytes:
         """The stream's end when the status is spent."""
         return error_event_v2(error)
 
-    def whole(self, texts: Sequence[str], finish_reasons: Sequence[str], usage: Usage) -> bytes:
+    def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
         """The answer of generate."""
-        return self._written(self._before + texts[0])
+        return self._written(self._before + answers[0].said.text)
 
     def _written(self, text: str) -> bytes:
         return b'%b,"text_output":%b}' % (self._head, orjson.dumps(text))

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Text:
     """A piece of what is said to the user."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reasoning:
     """A piece of what the model thinks before it answers."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A piece of the call with this `index` among the choice's: the first has `id` and `name`, all have `arguments`.
 
@@ -39,7 +39,7 @@ class Call:
 Part = Text | Reasoning | Call
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Likely:
     """A token that could have been said: its text (U+FFFD for a part of a character), its bytes, natural logprob."""
 
@@ -48,7 +48,7 @@ class Likely:
     logprob: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chosen(Likely):
     """A token that was said, and the `top` ones for its place, most likely first. `offset` is where its text begins."""
 
@@ -82,6 +82,22 @@ class Said:
     def calls(self) -> list[Call]:
         """The calls, each whole, by index."""
         return joined_calls(part for part in self.parts if isinstance(part, Call))
+
+
+@dataclass(slots=True)
+class Finish:
+    """How a choice ended: `reason` is "stop", "length" or "tool_calls"; `stop` is the stop string that ended it."""
+
+    reason: str
+    stop: str = ""
+
+
+@dataclass(slots=True)
+class Answered:
+    """All that a choice has said, and how it ended."""
+
+    said: Said
+    finish: Finish
 
 
 class Listener(Protocol):

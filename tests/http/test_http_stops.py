@@ -7,6 +7,7 @@ from aruntime.admission.ticket import Output
 from aruntime.http.choices import Choice
 from aruntime.http.stops import StopText
 from aruntime.queue.records import FinishReason
+from aruntime.wire.said import Finish
 
 
 class Letters:
@@ -68,18 +69,18 @@ def test_text_that_cannot_begin_a_stop_string_is_shown_at_once() -> None:
 
 def test_tokens_after_a_stop_string_are_not_counted() -> None:
     choice = Choice(Letters(), ("bc",))
-    assert choice.take(Output(0, [ord(letter) for letter in "abcdef"])) == "a"
-    assert (choice.tokens, choice.finish_reason, choice.stopped) == (3, "stop", True)
+    assert choice.take(Output(0, [ord(letter) for letter in "abcdef"])).text == "a"
+    assert (choice.tokens, choice.finish, choice.stopped) == (3, Finish("stop", "bc"), True)
 
 
 def test_a_stop_string_does_not_end_a_choice_before_its_min_tokens() -> None:
     choice = Choice(Letters(), ("a",), min_tokens=2)
-    assert choice.take(Output(0, [ord(letter) for letter in "aabac"])) == "aab"
+    assert choice.take(Output(0, [ord(letter) for letter in "aabac"])).text == "aab"
     assert choice.tokens == 4
 
 
 def test_what_was_held_back_is_shown_when_the_engine_ends_the_choice() -> None:
     choice = Choice(Letters(), ("abc",))
-    assert choice.take(Output(0, [ord("x"), ord("a")])) == "x"
-    assert choice.take(Output(0, [], FinishReason.LENGTH)) == "a"
-    assert (choice.finish_reason, choice.stopped) == ("length", False)
+    assert choice.take(Output(0, [ord("x"), ord("a")])).text == "x"
+    assert choice.take(Output(0, [], FinishReason.LENGTH)).text == "a"
+    assert (choice.finish, choice.stopped) == (Finish("length"), False)

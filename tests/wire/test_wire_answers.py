@@ -13,6 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from aruntime.base import errors
 from aruntime.wire.answers import Answer, Usage
 from aruntime.wire.errors import error_body, error_event
+from aruntime.wire.said import Answered, Finish, Said, Text
 
 GOLDEN = Path(__file__).parent / "golden"
 USAGE = Usage(prompt=7, completion=5, cached=4)
@@ -30,11 +31,15 @@ def answer(chat: bool, choices: int = 1, wants_usage: bool = False) -> Answer:
     )
 
 
+def text(text: str) -> Said:
+    return Said([Text(text)])
+
+
 def stream(chat: bool, wants_usage: bool) -> bytes:
     """Two choices, one cut by its length."""
     made = answer(chat, 2, wants_usage)
-    said = [made.begin(), made.text(0, 'a "b"\n'), made.text(1, "é"), made.end(1, "length"), made.end(0, "stop")]
-    return b"".join([*said, made.done(USAGE)])
+    said = [made.begin(), made.add(0, text('a "b"\n')), made.add(1, text("é"))]
+    return b"".join([*said, made.end(1, Finish("length")), made.end(0, Finish("stop")), made.done(USAGE)])
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completion"])
@@ -46,7 +51,8 @@ def test_a_stream_is_its_golden_file_byte_for_byte(chat: bool, wants_usage: bool
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completion"])
 def test_a_whole_answer_is_its_golden_file_byte_for_byte(chat: bool) -> None:
-    whole = answer(chat, 2).whole(['a "b"\n', "é"], ["stop", "length"], USAGE)
+    answers = [Answered(text('a "b"\n'), Finish("stop")), Answered(text("é"), Finish("length"))]
+    whole = answer(chat, 2).whole(answers, USAGE)
     assert whole.decode() + "\n" == (GOLDEN / f"{'chat' if chat else 'completion'}_whole.txt").read_text()
 
 
@@ -71,12 +77,12 @@ def _without_open_ends(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(st.text())
-def test_any_text_comes_out_as_it_went_in(text: str) -> None:
+def test_any_text_comes_out_as_it_went_in(given: str) -> None:
     for chat in (True, False):
-        event = answer(chat).text(0, text)
+        event = answer(chat).add(0, text(given))
         assert event.count(b"\n\n") == 1
         choice = json.loads(event.removeprefix(b"data: "))["choices"][0]
-        assert (choice["delta"]["content"] if chat else choice["text"]) == text
+        assert (choice["delta"]["content"] if chat else choice["text"]) == given
 
 
 def test_every_error_has_all_four_keys_in_a_body_and_in_a_stream() -> None:

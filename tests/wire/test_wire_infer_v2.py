@@ -20,10 +20,15 @@ from aruntime.wire.control import TensorSpec
 from aruntime.wire.infer_v2 import InferRequest, parse_infer, write_infer
 from aruntime.wire.infer_v2_models import check_inputs, check_outputs, config, metadata, select_outputs
 from aruntime.wire.infer_v2_text import GenerateAnswer, GenerateBody, TextAnswer, parse_generate, read_text
+from aruntime.wire.said import Answered, Finish, Said, Text
 from aruntime.wire.tensors import BYTES_ELEMENTS_MAX, Tensor, join_bytes
 
 GOLDEN = Path(__file__).parent / "golden_v2"
 NO_USAGE = Usage(prompt=0, completion=0)
+
+
+def answered(text: str) -> Answered:
+    return Answered(Said([Text(text)]), Finish("stop"))
 
 
 def blocks(name: str) -> list[Any]:
@@ -110,8 +115,9 @@ def test_an_infer_answer_is_its_golden_file_byte_for_byte() -> None:
 def test_generate_is_answered_as_its_golden_file_says_byte_for_byte() -> None:
     plain = GenerateAnswer(GenerateBody(text_input="Say: "), "demo", 3)
     bare = GenerateAnswer(GenerateBody(text_input="Say: ", id="7", exclude_input_in_output=True), "demo", 3)
-    said = [one.whole(['a "b"\n'], ["stop"], NO_USAGE).decode() + "\n" for one in (plain, bare)]
-    stream = [bare.begin(), bare.text(0, "a\n\nb"), bare.text(0, "é"), bare.end(0, "stop"), bare.done(NO_USAGE)]
+    said = [one.whole([answered('a "b"\n')], NO_USAGE).decode() + "\n" for one in (plain, bare)]
+    stream = [bare.add(0, answered(piece).said) for piece in ("a\n\nb", "é")]
+    stream = [bare.begin(), *stream, bare.end(0, Finish("stop")), bare.done(NO_USAGE)]
     failed = bare.failed(DeadlineExceeded("0.5 s passed"))
     assert "".join(said) + b"".join([*stream, failed]).decode() == (GOLDEN / "generate_answers.txt").read_text()
 
@@ -217,7 +223,7 @@ def test_a_language_model_s_first_wrong_input_is_named() -> None:
 def test_a_text_answer_has_the_shape_of_its_prompts_and_begins_with_them() -> None:
     asked = parse_infer(infer_body(one_text(shape=[2, 1], data=["a", "b"])), None)
     answer = TextAnswer(asked, read_text(asked), "demo", 3)
-    (output,) = json.loads(answer.whole(["x", "y"], ["stop", "stop"], NO_USAGE))["outputs"]
+    (output,) = json.loads(answer.whole([answered("x"), answered("y")], NO_USAGE))["outputs"]
     assert (output["shape"], output["data"]) == ([2, 1], ["ax", "by"])
 
 

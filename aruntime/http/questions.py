@@ -1,0 +1,153 @@
+"""The steps that every endpoint of a language model shares, whatever its protocol.
+
+meet the model -> glance at the door -> tokenize -> admit -> answer (http/generation.py)
+              └─ while a rollout shadows: the same for its candidate (http/mirror.py)
+"""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from aruntime.admission.ask import Ask, Sampling
+from aruntime.admission.limits import RouteLimits
+from aruntime.admission.tenants import Tenant
+from aruntime.base.errors import ContextLengthExceeded, InvalidRequest
+from aruntime.base.names import ModelRef
+from aruntime.control.view import ServedVersion
+from aruntime.http.choices import Choice
+from aruntime.http.context import Context
+from aruntime.http.generation import Generation
+from aruntime.http.meter import Count, Meter
+from aruntime.http.mirror import Reply
+from aruntime.http.requests import Terms, unless_gone
+from aruntime.wire.answers import AnswerShape
+from aruntime.wire.fields import SamplingFields
+from aruntime.wire.openai import Message
+
+COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a language model, whatever the protocol: prompts, or a conversation, to go on from.
+
+    `field` is what the client called them. Without `max_tokens` there are `tokens_default`, or as many as fit.
+    """
+
+    fields: SamplingFields
+    field: str
+    prompts: Sequence[str | list[int]] = ()
+    messages: Sequence[Message] = ()
+    n: int = 1
+    max_tokens: int | None = None
+    tokens_default: int | None = None
+    stream: bool = False
+
+
+Shape = Callable[[ServedVersion, Ask], AnswerShape]
+
+
+async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, reply: Reply) -> Response:
+    """What `reply` makes of a request whose model is known and whose door is not shut: of every request, here.
+
+    It waits for a model that is loaded on demand. ModelNotFound, PermissionDenied, ModelNotReady; what the door says.
+    """
+    while (served := context.view.find(ref, terms.caller)) is None:
+        await unless_gone(request, context.view.wait(ref, terms.caller))
+    with context.view.arriving(served):
+        meter = Meter(served.route, request, context.clock)
+        context.view.door.glance(served.route, _least(terms))
+        answer = await reply(served, meter, terms)
+        if (candidate := context.view.shadow(served, terms.caller)) is not None:
+            context.mirror.copy(candidate, terms, reply)
+        return answer
+
+
+async def answer_text(
+    context: Context, served: ServedVersion, terms: Terms, question: Question, count: Count, shape: Shape
+) -> Generation:
+    """Have a language model go on from a question; the answer is written as `shape` says."""
+    tokenizer = served.tokenizer
+    if tokenizer is None:
+        raise InvalidRequest("model: it takes tensors: POST /v2/models/{model}/infer", param="model")
+    fields, field, limits = question.fields, question.field, served.route.limits
+    if question.messages:
+        prompts = [await context.encoder.chat(tokenizer, question.messages)]
+    else:
+        prompts = [
+            array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(tokenizer, prompt)
+            for prompt in question.prompts
+        ]
+    room = _room(prompts, question.n, limits, terms.tenant, field)
+    max_tokens = question.max_tokens or min(question.tokens_default or room, room)
+    ask = _ask(terms, question, prompts, max_tokens, limits)
+    choices = [Choice(tokenizer.detokenizer(), fields.stops, ask.sampling.min_tokens) for _ in range(ask.choices)]
+    answer = shape(served, ask)
+    ticket = context.view.door.admit(served.route, ask)
+    version = f"{served.name}@{served.version}"
+    return Generation(ticket, ask, answer, choices, count, version=version, stream=question.stream)
+
+
+def _least(terms: Terms) -> Ask:
+    """The least that a request can turn out to be once its text is read: a token for a token."""
+    return terms.ask([array("i", [0])], 1)
+
+
+def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tenant, param: str) -> int:
+    """How many tokens may follow the longest prompt, at least one: in the context, and of what the tenant may ask."""
+    for prompt in prompts:
+        if not prompt:
+            raise InvalidRequest(f"{param}: want at least one token", param=param)
+        if max(prompt) >= limits.vocab:
+            raise InvalidRequest(f"{param}: token {max(prompt)} is not below {limits.vocab}", param=param)
+    longest = max(map(len, prompts))
+    most = limits.tokens_max(tenant)
+    if longest >= most:
+        raise ContextLengthExceeded(f"{param}: {longest} tokens leave no room in the context of {most}", param=param)
+    if tenant.tokens_per_minute is not None:
+        left = tenant.tokens_per_minute - sum(map(len, prompts))
+        return max(1, min(most - longest, left // (len(prompts) * n)))
+    return most - longest
+
+
+def _ask(terms: Terms, question: Question, prompts: list["array[int]"], max_tokens: int, limits: RouteLimits) -> Ask:
+    """What the question asks for, in tokens. InvalidRequest for what this model cannot ever do."""
+    body, param = question.fields, question.field
+    longest, most = max(map(len, prompts)), limits.tokens_max(terms.tenant)
+    if longest + max_tokens > most:
+        raise ContextLengthExceeded(
+            f"{param}: {longest} tokens and {max_tokens} to generate exceed the context of {most}", param=param
+        )
+    if (body.min_tokens or 0) > max_tokens:
+        raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
+    if any(token >= limits.vocab for token in body.stop_token_ids or ()):
+        raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
+    ends_at_will = not body.ignore_eos or body.stop_token_ids or body.stops
+    return terms.ask(
+        prompts,
+        max_tokens,
+        n=question.n,
+        sampling=_sampling(body),
+        field=param,
+        tokens_min=max(1, body.min_tokens or 0) if ends_at_will else max_tokens,
+    )
+
+
+def _sampling(body: SamplingFields) -> Sampling:
+    """The body's fields with OpenAI's defaults for those that were left out."""
+    return Sampling(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=body.top_p or 1.0,
+        min_p=body.min_p or 0.0,
+        top_k=max(0, body.top_k or 0),
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        seed=body.seed,
+        ignore_eos=body.ignore_eos or False,
+        min_tokens=body.min_tokens or 0,
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+    )
