@@ -26,18 +26,23 @@ class Encoder:
         self._threads = ThreadPoolExecutor(limits.encode_threads, "encode")
         self._waiting = 0
 
-    async def text(self, tokenizer: Tokenizer, text: str) -> "array[int]":
-        """The ids of a bare prompt."""
-        return array("i", await self.run(len(text), lambda: tokenizer.encode(text)))
+    async def text(self, tokenizer: Tokenizer, text: str, *, add_bos: bool = True) -> "array[int]":
+        """The ids of a bare prompt, with what the model puts around a text if `add_bos`."""
+        return array("i", await self.run(len(text), lambda: tokenizer.encode(text, add_bos=add_bos)))
 
-    async def chat(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> "array[int]":
+    async def chat(
+        self, tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> "array[int]":
         """The ids of a conversation. InvalidRequest when the model's template cannot render it."""
         rendered = [message.for_template() for message in messages]
         characters = sum(len(text) for message in rendered for text in message.values())
         try:
-            return array("i", await self.run(characters, lambda: tokenizer.encode_chat(rendered)))
+            ids = await self.run(
+                characters, lambda: tokenizer.encode_chat(rendered, add_generation_prompt=add_generation_prompt)
+            )
         except TemplateRefused as error:
             raise InvalidRequest(f"messages: {error}", param="messages") from None
+        return array("i", ids)
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """What `work` makes of `size` characters or bytes. Overloaded when too many wait for a thread."""

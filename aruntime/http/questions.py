@@ -23,6 +23,7 @@ from aruntime.http.generation import Generation
 from aruntime.http.meter import Count, Meter
 from aruntime.http.mirror import Reply
 from aruntime.http.requests import Terms, unless_gone
+from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.answers import AnswerShape
 from aruntime.wire.fields import SamplingFields
 from aruntime.wire.openai import Message
@@ -50,13 +51,29 @@ class Question:
 Shape = Callable[[ServedVersion, Ask], AnswerShape]
 
 
-async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, reply: Reply) -> Response:
-    """What `reply` makes of a request whose model is known and whose door is not shut: of every request, here.
+async def find(request: Request, context: Context, terms: Terms, ref: ModelRef) -> ServedVersion:
+    """The replica that a request goes to. It waits for a model that is loaded on demand.
 
-    It waits for a model that is loaded on demand. ModelNotFound, PermissionDenied, ModelNotReady; what the door says.
+    ModelNotFound, PermissionDenied, ModelNotReady.
     """
     while (served := context.view.find(ref, terms.caller)) is None:
         await unless_gone(request, context.view.wait(ref, terms.caller))
+    return served
+
+
+def tokenizer_of(served: ServedVersion) -> Tokenizer:
+    """What makes tokens of texts for a language model. InvalidRequest for a model of tensors."""
+    if served.tokenizer is None:
+        raise InvalidRequest("model: it takes tensors: POST /v2/models/{model}/infer", param="model")
+    return served.tokenizer
+
+
+async def meet(request: Request, context: Context, terms: Terms, ref: ModelRef, reply: Reply) -> Response:
+    """What `reply` makes of a request whose model is known and whose door is not shut: of every request, here.
+
+    Errors as in `find`; what the door says.
+    """
+    served = await find(request, context, terms, ref)
     with context.view.arriving(served):
         meter = Meter(served.route, request, context.clock)
         context.view.door.glance(served.route, _least(terms))
@@ -70,9 +87,7 @@ async def answer_text(
     context: Context, served: ServedVersion, terms: Terms, question: Question, count: Count, shape: Shape
 ) -> Generation:
     """Have a language model go on from a question; the answer is written as `shape` says."""
-    tokenizer = served.tokenizer
-    if tokenizer is None:
-        raise InvalidRequest("model: it takes tensors: POST /v2/models/{model}/infer", param="model")
+    tokenizer = tokenizer_of(served)
     fields, field, limits = question.fields, question.field, served.route.limits
     if question.messages:
         prompts = [await context.encoder.chat(tokenizer, question.messages)]

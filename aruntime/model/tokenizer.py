@@ -92,9 +92,13 @@ class Tokenizer:
         """A fresh incremental decoder; special tokens have no text."""
         return self._vocabulary.detokenizer()
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The whole text of `ids`, without special tokens."""
-        return str(self._first.decode(ids, skip_special_tokens=True))
+    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """The whole text of `ids`, without special tokens unless `special`. Ids that no token has are no text."""
+        return str(self._first.decode(ids, skip_special_tokens=not special))
+
+    def name(self, token_id: int) -> str:
+        """What the vocabulary calls a token; "" when it has none of that id."""
+        return self._first.id_to_token(token_id) or ""
 
     def _split(self, text: str, marker: str = "") -> Iterator[int]:
         """The ids of `text`, split at its special tokens; AddedToken's lstrip and rstrip eat the space around."""

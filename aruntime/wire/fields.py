@@ -28,6 +28,7 @@ def text_ids_or_list(value: object) -> str:
     return text_or_list(value)
 
 
+ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=TOKENS_MAX, fail_fast=True)]
 TokenCount = Annotated[int, Field(ge=1, le=TOKENS_MAX)]

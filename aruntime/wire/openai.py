@@ -10,6 +10,7 @@ from aruntime.wire.fields import (
     CHOICES_MAX,
     N_MAX,
     Label,
+    ModelName,
     Prompts,
     SamplingFields,
     TokenCount,
@@ -33,7 +34,7 @@ class Generation(SamplingFields):
     `user` and `metadata` are labels for the caller's own books, as OpenAI documents them: no effect on the answer.
     """
 
-    model: Annotated[str, Field(min_length=1, max_length=200)]
+    model: ModelName
     n: Annotated[int, Field(ge=1, le=N_MAX)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

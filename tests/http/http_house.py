@@ -25,7 +25,7 @@ from aruntime.wire.control import ModelState, ReplicaState, VersionEntry
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.name == 'refuse' %}{{ raise_exception('no such role here') }}{% endif %}"
-    "<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+    "<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 COMMANDS = Commands(lambda _message, _fds: None)

@@ -139,9 +139,9 @@ async def test_long_prompts_wait_for_a_thread_within_a_bound(tmp_path: Path) -> 
     house = House(tmp_path, HttpLimits(inline_characters_max=4, encode_threads=1, encode_waiting_max=1))
     encode, gate = house.tokenizer.encode, threading.Event()
 
-    def slow(text: str) -> list[int]:
+    def slow(text: str, *, add_bos: bool = True) -> list[int]:
         assert gate.wait(5)
-        return encode(text)
+        return encode(text, add_bos=add_bos)
 
     house.tokenizer.encode = slow  # type: ignore[method-assign, assignment]
     first = house.complete(prompt="a long prompt", max_tokens=1)
