@@ -45,7 +45,7 @@ async def create_chat_completion(request: Request) -> Response:
     question = Question(
         fields=body,
         field="messages",
-        messages=body.messages,
+        conversation=body.conversation,
         n=body.n or 1,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         stream=bool(body.stream),

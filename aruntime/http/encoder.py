@@ -5,7 +5,7 @@ What else is small at once and slow when it is large goes the same way: compress
 
 import asyncio
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from aruntime.base.errors import InvalidRequest, Overloaded
 from aruntime.http.limits import HttpLimits
 from aruntime.model.chat_template import TemplateRefused
 from aruntime.model.tokenizer import Tokenizer
-from aruntime.wire.openai import Message
+from aruntime.wire.conversation import Conversation
 
 Result = TypeVar("Result")
 
@@ -31,18 +31,27 @@ class Encoder:
         return array("i", await self.run(len(text), lambda: tokenizer.encode(text, add_bos=add_bos)))
 
     async def chat(
-        self, tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = True
+        self,
+        tokenizer: Tokenizer,
+        conversation: Conversation,
+        *,
+        field: str = "messages",
+        add_generation_prompt: bool = True,
     ) -> "array[int]":
-        """The ids of a conversation. InvalidRequest when the model's template cannot render it."""
-        rendered = [message.for_template() for message in messages]
-        characters = sum(len(text) for message in rendered for text in message.values())
-        try:
-            ids = await self.run(
-                characters, lambda: tokenizer.encode_chat(rendered, add_generation_prompt=add_generation_prompt)
+        """The ids of a conversation, which the client calls `field`. InvalidRequest: the template cannot render it."""
+
+        def encode() -> list[int]:
+            return tokenizer.encode_chat(
+                [message.for_template() for message in conversation.messages],
+                add_generation_prompt=add_generation_prompt,
+                tools=[tool.for_template() for tool in conversation.callable_tools] or None,
+                options=conversation.options,
             )
+
+        try:
+            return array("i", await self.run(conversation.characters, encode))
         except TemplateRefused as error:
-            raise InvalidRequest(f"messages: {error}", param="messages") from None
-        return array("i", ids)
+            raise InvalidRequest(f"{field}: {error}", param=field) from None
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """What `work` makes of `size` characters or bytes. Overloaded when too many wait for a thread."""

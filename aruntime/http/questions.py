@@ -25,8 +25,8 @@ from aruntime.http.mirror import Reply
 from aruntime.http.requests import Terms, unless_gone
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.answers import AnswerShape
+from aruntime.wire.conversation import Conversation
 from aruntime.wire.fields import SamplingFields
-from aruntime.wire.openai import Message
 
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
 
@@ -41,7 +41,7 @@ class Question:
     fields: SamplingFields
     field: str
     prompts: Sequence[str | list[int]] = ()
-    messages: Sequence[Message] = ()
+    conversation: Conversation | None = None
     n: int = 1
     max_tokens: int | None = None
     tokens_default: int | None = None
@@ -89,8 +89,8 @@ async def answer_text(
     """Have a language model go on from a question; the answer is written as `shape` says."""
     tokenizer = tokenizer_of(served)
     fields, field, limits = question.fields, question.field, served.route.limits
-    if question.messages:
-        prompts = [await context.encoder.chat(tokenizer, question.messages)]
+    if question.conversation is not None:
+        prompts = [await context.encoder.chat(tokenizer, question.conversation, field=field)]
     else:
         prompts = [
             array("i", prompt) if isinstance(prompt, list) else await context.encoder.text(tokenizer, prompt)

@@ -51,7 +51,7 @@ async def _encode(context: Context, tokenizer: Tokenizer, body: TokenizeText | T
     if isinstance(body, TokenizeText):
         ids = await context.encoder.text(tokenizer, body.prompt, add_bos=body.add_special_tokens)
     else:
-        ids = await context.encoder.chat(tokenizer, body.messages, add_generation_prompt=body.add_generation_prompt)
+        ids = await context.encoder.chat(tokenizer, body.conversation, add_generation_prompt=body.add_generation_prompt)
     return ids.tolist()
 
 

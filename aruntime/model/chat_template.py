@@ -59,16 +59,24 @@ class ChatTemplate:
         return cls(source, _special_tokens(config)) if isinstance(source, str) else None
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Any] | None, add_generation_prompt: bool
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None,
+        add_generation_prompt: bool,
+        options: Mapping[str, Any] | None = None,
     ) -> str:
-        """The text of a conversation. Keys whose value is None are left out, as Hugging Face does."""
+        """The text of a conversation. Keys whose value is None are left out, as Hugging Face does.
+
+        `options` are a request's; they take the place of no name that is the renderer's own.
+        """
         chat = [{key: value for key, value in message.items() if value is not None} for message in messages]
         meter = _Meter(self._clock)
         token = _meter.set(meter)
         try:
-            chunks = self._template.generate(
-                **self._special_tokens, messages=chat, tools=tools, add_generation_prompt=add_generation_prompt
-            )
+            own = {"messages": chat, "tools": tools, "add_generation_prompt": add_generation_prompt}
+            names = {name: value for name, value in (options or {}).items() if name not in self._template.globals}
+            chunks = self._template.generate(names | self._special_tokens | own)
             return "".join(meter.written(chunk) for chunk in chunks)
         except (TemplateRefused, _Raised) as error:
             raise TemplateRefused(str(error)[:500]) from None

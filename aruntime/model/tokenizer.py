@@ -76,14 +76,19 @@ class Tokenizer:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """The ids of a conversation, as the model's template frames it. TemplateRefused when it cannot."""
+        """The ids of a conversation, as the model's template frames it. TemplateRefused when it cannot.
+
+        `options` are a request's values for names that the template knows, such as `enable_thinking`.
+        """
         if self._template is None:
             raise TemplateRefused("this model has no chat template; use completions")
-        marker = self._marker(messages, tools)
+        marker = self._marker(messages, tools, options)
         text = self._template.render(
             _map_strings(messages, lambda text: self._broken(text, marker)),
             tools=_map_strings(tools, lambda text: self._broken(text, marker)),
+            options=_map_strings(options, lambda text: self._broken(text, marker)),
             add_generation_prompt=add_generation_prompt,
         )
         return list(self._split(text, marker))

@@ -1,11 +1,11 @@
 """What OpenAI clients send: the bodies of /v1/completions and /v1/chat/completions."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, cast
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from aruntime.wire.body import Strict, parse
+from aruntime.wire.conversation import Conversation, Options
 from aruntime.wire.fields import (
     CHOICES_MAX,
     N_MAX,
@@ -16,8 +16,8 @@ from aruntime.wire.fields import (
     TokenCount,
     TokenIds,
     text_ids_or_list,
-    text_or_list,
 )
+from aruntime.wire.openai_messages import ChosenTools, Messages, Tools, chosen
 
 
 class StreamOptions(Strict):
@@ -97,47 +97,6 @@ def _prompts(prompt: str | list[int] | list[str | list[int]]) -> list[str | list
     return cast("list[str | list[int]]", [prompt] if one else prompt)
 
 
-class TextPart(Strict):
-    """A piece of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_other_kinds_by_name(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("type") in ("image_url", "input_audio", "file", "refusal"):
-            raise PydanticCustomError("not_served", "not supported by this server: want text", {"name": "type"})
-        return value
-
-
-class Message(Strict):
-    """One message of a conversation. A message of an answer can be sent back as it came."""
-
-    not_served = {  # noqa: RUF012
-        "annotations": ([],),
-        "audio": (),
-        "function_call": (),
-        "refusal": (),
-        "tool_call_id": (),
-        "tool_calls": ([],),
-    }
-
-    role: Literal["developer", "system", "user", "assistant"]
-    content: Annotated[
-        Annotated[str, Tag("(text)")]
-        | Annotated[list[TextPart], Field(min_length=1, max_length=256, fail_fast=True), Tag("(list)")],
-        Discriminator(text_or_list),
-    ]
-    name: Annotated[str, Field(max_length=64)] | None = None
-
-    def for_template(self) -> dict[str, str]:
-        """What a chat template sees: parts joined, `developer` by its older name, which templates know."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        message = {"role": "system" if self.role == "developer" else self.role, "content": content}
-        return message if self.name is None else {**message, "name": self.name}
-
-
 class ChatBody(Generation):
     """POST /v1/chat/completions."""
 
@@ -147,18 +106,19 @@ class ChatBody(Generation):
         "functions": ([],),
         "logprobs": (False,),
         "modalities": (["text"],),
-        "parallel_tool_calls": (True,),
         "prediction": (),
         "reasoning_effort": (),
         "response_format": ({"type": "text"},),
-        "tool_choice": ("none", "auto"),
-        "tools": ([],),
         "top_logprobs": (0,),
         "verbosity": (),
         "web_search_options": (),
     }
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
+    messages: Messages
+    tools: Tools | None = None
+    tool_choice: ChosenTools | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: Options | None = None  # as in vLLM
     max_completion_tokens: TokenCount | None = None
 
     @field_validator("max_completion_tokens")
@@ -167,6 +127,25 @@ class ChatBody(Generation):
         if value is not None and so_far.data.get("max_tokens") not in (None, value):
             raise ValueError("differs from max_tokens, its older name")
         return value
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _chooses_among_tools(cls, value: ChosenTools | None, so_far: ValidationInfo) -> ChosenTools | None:
+        if "tools" in so_far.data:
+            chosen(value, so_far.data["tools"] or ())
+        return value
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the model goes on from."""
+        tools = self.tools or ()
+        return Conversation(
+            messages=[one.message() for one in self.messages],
+            tools=[one.tool() for one in tools],
+            choice=chosen(self.tool_choice, tools),
+            parallel_calls=self.parallel_tool_calls is not False,
+            options=self.chat_template_kwargs,
+        )
 
 
 def parse_completion(body: bytes) -> CompletionBody:

@@ -10,8 +10,9 @@ import orjson
 from pydantic import Field
 
 from aruntime.wire.body import Strict, check, load_object, parse
+from aruntime.wire.conversation import Conversation, Options
 from aruntime.wire.fields import TOKENS_MAX, ModelName, TokenId
-from aruntime.wire.openai import Message
+from aruntime.wire.openai_messages import Messages, Tools
 
 
 class TokenizeText(Strict):
@@ -29,16 +30,25 @@ class TokenizeChat(Strict):
     not_served = {  # noqa: RUF012
         "add_special_tokens": (False,),
         "chat_template": (),
-        "chat_template_kwargs": ({},),
         "continue_final_message": (False,),
         "mm_processor_kwargs": (),
-        "tools": ([],),
     }
 
     model: ModelName
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
+    messages: Messages
+    tools: Tools | None = None
+    chat_template_kwargs: Options | None = None
     add_generation_prompt: bool = True
     return_token_strs: bool = False
+
+    @property
+    def conversation(self) -> Conversation:
+        """What is to be framed."""
+        return Conversation(
+            messages=[one.message() for one in self.messages],
+            tools=[one.tool() for one in self.tools or ()],
+            options=self.chat_template_kwargs,
+        )
 
 
 class Detokenize(Strict):

@@ -223,7 +223,7 @@ async def test_a_draining_server_answers_503_draining(house: House) -> None:
         ({"stop": ""}, "stop"),
         ({"stop_token_ids": [10**6]}, "stop_token_ids"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"logprobs": True}, "logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),

@@ -11,10 +11,11 @@ import pytest
 from aruntime.model.chat_template import SOURCE_CHARACTERS_MAX, ChatTemplate, TemplateRefused
 
 HELLO = [{"role": "user", "content": "Hello"}]
+NAMES = {"bos_token": "<s>"}
 
 
 def render(source: str, messages: list[dict[str, Any]] = HELLO, **options: Any) -> str:
-    template = ChatTemplate(source, {"bos_token": "<s>"})
+    template = ChatTemplate(source, NAMES)
     return template.render(messages, tools=options.get("tools"), add_generation_prompt=True)
 
 
@@ -39,6 +40,13 @@ def test_templates_find_what_hugging_face_gives_them() -> None:
 
 def test_keys_without_a_value_are_left_out() -> None:
     assert render("{{ 'tool_calls' in messages[0] }}", [{"role": "user", "tool_calls": None}]) == "False"
+
+
+def test_a_request_s_options_are_names_that_hide_none_of_the_renderer_s() -> None:
+    given = {"enable_thinking": False, "bos_token": "x", "messages": "x", "range": "x", "raise_exception": "x"}
+    template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}{{ enable_thinking }}{{ range(2) | list }}", NAMES)
+    text = template.render(HELLO, tools=None, add_generation_prompt=True, options=given)
+    assert text == "<s>HelloFalse[0, 1]"
 
 
 def test_what_the_template_refuses_is_told_in_its_own_words() -> None:

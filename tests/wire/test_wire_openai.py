@@ -48,7 +48,7 @@ def test_a_prompt_is_a_text_token_ids_or_several_of_both(prompt: object, prompts
 def test_content_is_a_text_or_text_parts_joined() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     body = chat(messages=[{"role": "developer", "content": parts}, {"role": "user", "content": "c", "name": "ann"}])
-    assert [message.for_template() for message in body.messages] == [
+    assert [message.for_template() for message in body.conversation.messages] == [
         {"role": "system", "content": "ab"},
         {"role": "user", "content": "c", "name": "ann"},
     ]
@@ -102,9 +102,9 @@ def test_a_message_of_an_answer_can_be_sent_back_as_the_sdk_holds_it() -> None:
         ({"messages": ["hi"]}, "messages.0"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
-        ({"messages": [{"role": "tool", "content": ""}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": ""}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": "", "weight": 1}]}, "messages.0.weight"),
-        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages.0.tool_calls.0.id"),
         ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": ["hi"]}]}, "messages.0.content.0"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text"),
