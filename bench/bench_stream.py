@@ -23,6 +23,7 @@ from aruntime.admission.ticket import Output, Ticket
 from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
 from aruntime.http.choices import Choice
+from aruntime.http.stops import StopText
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import COLUMNS
 from aruntime.queue.records import FinishReason
@@ -52,7 +53,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 @pytest.mark.parametrize("stops", [(), ("END", "\n\n", "</answer>", "User:")], ids=["no_stops", "four_stops"])
 def test_a_token_becomes_an_event(benchmark: Any, tokenizer: Tokenizer, stops: tuple[str, ...]) -> None:
-    choice = Choice(tokenizer.detokenizer(), stops)
+    choice = Choice(tokenizer.detokenizer(), StopText(stops))
     answer = Answer(chat=True, request_id="r", model="demo", fingerprint="demo@1", created_s=1, wants_usage=True)
     output = Output(0, tokenizer.encode("rollout")[:1])
 

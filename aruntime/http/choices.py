@@ -18,12 +18,12 @@ class Choice:
     def __init__(
         self,
         detokenizer: Detokenizer,
-        stops: tuple[str, ...],
+        stops: StopText,
         min_tokens: int = 0,
         listener: Listener | None = None,
     ) -> None:
         self._detokenizer = detokenizer
-        self._stop = StopText(stops)
+        self._stop = stops
         self._min_tokens = min_tokens
         self._listener = listener
         self._called = False

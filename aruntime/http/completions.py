@@ -65,6 +65,7 @@ async def _openai(
             created_s=int(time.time()),
             choices=ask.choices,
             wants_usage=body.wants_usage,
+            tells_tier=body.service_tier is not None,
         )
 
     async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:

@@ -18,7 +18,7 @@ from aruntime.http.infer import model_ref
 from aruntime.http.infer_models import reply_json
 from aruntime.http.requests import read_body
 from aruntime.wire.actions import LoadVersion, UnloadVersion
-from aruntime.wire.body import Body, Strict, parse
+from aruntime.wire.body import Body, NotServed, Strict, parse
 from aruntime.wire.control import VersionEntry, VersionState
 
 # The words of NVIDIA's server for a version's life; what is not here is UNAVAILABLE.
@@ -34,6 +34,10 @@ _STATES: dict[VersionState, str] = {
 }
 
 
+_LOGS = "all of it is always logged, to standard error"
+_TRACES = "nothing is traced"
+
+
 class IndexBody(Strict):
     """POST /v2/repository/index."""
 
@@ -41,7 +45,7 @@ class IndexBody(Strict):
 
 
 class _LoadParameters(Strict):
-    not_served = {"config": ()}  # noqa: RUF012
+    not_served = {"config": NotServed("what a model is loaded with stands in its model.toml")}  # noqa: RUF012
 
 
 class LoadBody(Strict):
@@ -64,11 +68,11 @@ class LogSettings(Strict):
     """POST /v2/logging: what can be changed, and the values of what cannot."""
 
     not_served = {  # noqa: RUF012
-        "log_error": (True,),
-        "log_file": ("",),
-        "log_format": ("default",),
-        "log_info": (True,),
-        "log_warning": (True,),
+        "log_error": NotServed(_LOGS, True),
+        "log_file": NotServed(_LOGS, ""),
+        "log_format": NotServed(_LOGS, "default"),
+        "log_info": NotServed(_LOGS, True),
+        "log_warning": NotServed(_LOGS, True),
     }
 
     log_verbose_level: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
@@ -78,12 +82,12 @@ class TraceSettings(Strict):
     """POST /v2/trace/setting."""
 
     not_served = {  # noqa: RUF012
-        "log_frequency": (),
-        "trace_count": (),
-        "trace_file": (),
-        "trace_level": (["OFF"],),
-        "trace_mode": (),
-        "trace_rate": (),
+        "log_frequency": NotServed(_TRACES),
+        "trace_count": NotServed(_TRACES),
+        "trace_file": NotServed(_TRACES),
+        "trace_level": NotServed(_TRACES, ["OFF"]),
+        "trace_mode": NotServed(_TRACES),
+        "trace_rate": NotServed(_TRACES),
     }
 
 

@@ -23,6 +23,7 @@ from aruntime.http.generation import Generation
 from aruntime.http.meter import Count, Meter
 from aruntime.http.mirror import Reply
 from aruntime.http.requests import Terms, unless_gone
+from aruntime.http.stops import StopText
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.answers import AnswerShape
 from aruntime.wire.conversation import Conversation
@@ -99,7 +100,7 @@ async def answer_text(
     room = _room(prompts, question.n, limits, terms.tenant, field)
     max_tokens = question.max_tokens or min(question.tokens_default or room, room)
     ask = _ask(terms, question, prompts, max_tokens, limits)
-    choices = [Choice(tokenizer.detokenizer(), fields.stops, ask.sampling.min_tokens) for _ in range(ask.choices)]
+    choices = [Choice(tokenizer.detokenizer(), _stops(fields), ask.sampling.min_tokens) for _ in range(ask.choices)]
     answer = shape(served, ask)
     ticket = context.view.door.admit(served.route, ask)
     version = f"{served.name}@{served.version}"
@@ -149,6 +150,10 @@ def _ask(terms: Terms, question: Question, prompts: list["array[int]"], max_toke
         field=param,
         tokens_min=max(1, body.min_tokens or 0) if ends_at_will else max_tokens,
     )
+
+
+def _stops(body: SamplingFields) -> StopText:
+    return StopText(body.stops, shown=bool(body.include_stop_str_in_output))
 
 
 def _sampling(body: SamplingFields) -> Sampling:

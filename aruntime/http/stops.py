@@ -8,11 +8,15 @@ The first stop string to be complete wins, so where the text was cut into tokens
 
 
 class StopText:
-    """Takes text in pieces and gives what may be shown. With no stop strings it gives everything at once."""
+    """Takes text in pieces and gives what may be shown. With no stop strings it gives everything at once.
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    The stop string that ends a text is a part of it if it is `shown`.
+    """
+
+    def __init__(self, stops: tuple[str, ...], *, shown: bool = False) -> None:
         self.found = ""  # the stop string that ended the text
         self._stops = stops
+        self._shown = shown
         self._held = ""
 
     def push(self, text: str) -> str:
@@ -22,9 +26,9 @@ class StopText:
         held = self._held + text
         ends = [(place + len(stop), place, stop) for stop in self._stops if (place := held.find(stop)) >= 0]
         if ends:
-            _, place, self.found = min(ends)
+            end, place, self.found = min(ends)
             self._held = ""
-            return held[:place]
+            return held[: end if self._shown else place]
         cut = min(_beginning(held, stop) for stop in self._stops)
         self._held = held[cut:]
         return held[:cut]

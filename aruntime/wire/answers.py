@@ -24,11 +24,15 @@ JSON = (b"content-type", b"application/json")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request, over all its choices; `cached` are those of the prompts that were not computed again."""
+    """Tokens of one request, over all its choices.
+
+    `cached` are those of the prompts that were not computed again, `reasoning` those of the answers that are thoughts.
+    """
 
     prompt: int
     completion: int
     cached: int = 0
+    reasoning: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """In OpenAI's words."""
@@ -37,6 +41,7 @@ class Usage:
             "completion_tokens": self.completion,
             "total_tokens": self.prompt + self.completion,
             "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         }
 
 
@@ -74,7 +79,10 @@ class AnswerShape:
 
 
 class Answer(AnswerShape):
-    """OpenAI's shape of one request's answer. `chat` chooses the endpoint's; `created_s` is seconds since 1970."""
+    """OpenAI's shape of one request's answer. `chat` chooses the endpoint's; `created_s` is seconds since 1970.
+
+    With `tells_tier` it says which service tier has served it: there is one.
+    """
 
     def __init__(
         self,
@@ -86,6 +94,7 @@ class Answer(AnswerShape):
         created_s: int,
         choices: int = 1,
         wants_usage: bool = False,
+        tells_tier: bool = False,
     ) -> None:
         self.headers = [JSON]
         self._chat = chat
@@ -96,6 +105,7 @@ class Answer(AnswerShape):
             "created": created_s,
             "model": model,
             "system_fingerprint": fingerprint,
+            **({"service_tier": "default"} if tells_tier else {}),
         }
         kind = {"object": "chat.completion.chunk"} if chat else {}
         self._head = b"data: " + orjson.dumps(self._common | kind)[:-1] + b',"choices":['

@@ -1,13 +1,15 @@
 """A request body becomes a checked value, or an InvalidRequest that names the first wrong field.
 
-Fields that OpenAI documents and this server does not serve are refused by name unless they hold the value that changes
-nothing; fields that nobody documents are refused as unknown. Nothing is ignored in silence.
+Fields that a protocol documents and this server does not serve are refused by name, with the reason, unless they hold
+the value that changes nothing; fields that nobody documents are refused as unknown. Nothing is ignored in silence: the
+few fields that have no effect, because they are documented so, are marked `Ignored`.
 
 No body is worth more than a few milliseconds of refusing: lists stop at their first wrong item, a model at its first
 unknown field, so a body of a million wrong things costs what one costs.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import orjson
@@ -21,15 +23,33 @@ BRACKETS_MAX = 1 << 18
 _PARAM_CHARACTERS_MAX = 200
 
 
+class NotServed:
+    """Why a documented field is not served, and the values of it that change nothing; null is one of them always."""
+
+    def __init__(self, why: str, *neutral: object) -> None:
+        self.why = why
+        self.neutral = neutral
+
+    def takes(self, given: object) -> bool:
+        """Whether a value changes nothing."""
+        return given is None or any(_same(given, one) for one in self.neutral)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Marks a field (as `Annotated[..., Ignored(why)]`) that is checked and changes no answer, as it is documented."""
+
+    why: str
+
+
 class Strict(BaseModel):
     """An object of a request. A boolean is no integer, a string no number, nothing is infinite.
 
-    `not_served` names the documented fields that this server does not serve, each with the values that change nothing;
-    null is one of them always.
+    `not_served` names the documented fields that this server does not serve.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
-    not_served: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+    not_served: ClassVar[Mapping[str, NotServed]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -39,10 +59,10 @@ class Strict(BaseModel):
         for name, given in value.items():
             if name in cls.__pydantic_fields__:
                 continue
-            if name not in cls.not_served:
+            if (refused := cls.not_served.get(name)) is None:
                 raise PydanticCustomError("unknown_field", "unknown field", {"name": name})
-            if given is not None and not any(_same(given, one) for one in cls.not_served[name]):
-                raise PydanticCustomError("not_served", "not supported by this server", {"name": name})
+            if not refused.takes(given):
+                raise unserved(name, refused.why)
         return value
 
 
@@ -74,6 +94,11 @@ def check(raw: dict[str, Any], model: type[Body], within: str = "") -> Body:
         return model.model_validate(raw)
     except ValidationError as error:
         raise _refusal(error, raw, within) from None
+
+
+def unserved(name: str, why: str) -> PydanticCustomError:
+    """The field `name` of the object at hand is documented and not served."""
+    return PydanticCustomError("not_served", "not supported by this server: {why}", {"name": name, "why": why})
 
 
 def refusal(param: str, text: str) -> InvalidRequest:

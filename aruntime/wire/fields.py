@@ -57,6 +57,7 @@ class SamplingFields(Strict):
     stop: Stops | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=STOP_TOKENS_MAX, fail_fast=True)] | None = None
     ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:

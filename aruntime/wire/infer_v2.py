@@ -16,7 +16,7 @@ import orjson
 from pydantic import AfterValidator, Field
 
 from aruntime.base.errors import InvalidRequest
-from aruntime.wire.body import Strict, check, load_object, refusal
+from aruntime.wire.body import NotServed, Strict, check, load_object, refusal
 from aruntime.wire.infer_v2_json import pack, unpack
 from aruntime.wire.tensors import DATATYPES, DIMENSIONS_MAX, NAME_BYTES_MAX, TENSORS_MAX, Tensor, check_data
 
@@ -48,21 +48,21 @@ _Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Shape = Annotated[list[_Size], Field(min_length=1, max_length=DIMENSIONS_MAX, fail_fast=True), AfterValidator(_shape)]
 RequestId = Annotated[str, Field(max_length=256)]
 
-_SHARED_MEMORY: dict[str, tuple[object, ...]] = {
-    "shared_memory_region": (),
-    "shared_memory_byte_size": (),
-    "shared_memory_offset": (),
+_SHARED_MEMORY = {
+    name: NotServed("send data in the body")
+    for name in ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 }
+_SEQUENCES = "models here keep no state between requests"
 
 
 class Parameters(Strict):
     """What the protocol itself says with a request's parameters. `timeout` is in microseconds; 0 says nothing."""
 
     not_served = {  # noqa: RUF012
-        "sequence_id": (0, ""),
-        "sequence_start": (False,),
-        "sequence_end": (False,),
-        "triton_enable_empty_final_response": (False,),
+        "sequence_id": NotServed(_SEQUENCES, 0, ""),
+        "sequence_start": NotServed(_SEQUENCES, False),
+        "sequence_end": NotServed(_SEQUENCES, False),
+        "triton_enable_empty_final_response": NotServed("every request has one response", False),
     }
 
     priority: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
@@ -85,7 +85,7 @@ class _Input(Strict):
 
 
 class _OutputParameters(Strict):
-    not_served = _SHARED_MEMORY | {"classification": (0,)}
+    not_served = _SHARED_MEMORY | {"classification": NotServed("scores are not sorted here", 0)}
 
     binary_data: bool | None = None
 

@@ -17,7 +17,7 @@ from pydantic import ValidationInfo, field_validator
 
 from aruntime.base.errors import ServingError
 from aruntime.wire.answers import JSON, AnswerShape, Usage
-from aruntime.wire.body import check, load_object, refusal
+from aruntime.wire.body import NotServed, check, load_object, refusal
 from aruntime.wire.control import TensorSpec
 from aruntime.wire.errors import error_event_v2
 from aruntime.wire.fields import PROMPTS_MAX, SamplingFields
@@ -34,19 +34,22 @@ TEXT_INPUTS = (
 TEXT_OUTPUTS = (TensorSpec(name="text_output", datatype="BYTES", shape=[-1]),)
 OPTIONAL = frozenset({"stream", "sampling_parameters", "exclude_input_in_output"})
 
-_NOT_SERVED: dict[str, tuple[object, ...]] = {
-    "bad_words": ("", [], [""]),
-    "best_of": (1,),
-    "image": (),
-    "logprobs": (),
-    "lora_name": (),
-    "n": (1,),
-    "return_cumulative_logprob": (False,),
-    "return_finish_reason": (False,),
-    "return_logprobs": (False,),
-    "return_num_input_tokens": (False,),
-    "return_num_output_tokens": (False,),
-    "stop_words": ("", [], [""]),
+_OPENAI = "/v1/completions has it"
+_ONE_OUTPUT = "text_output is the only output"
+
+_NOT_SERVED: dict[str, NotServed] = {
+    "bad_words": NotServed(_OPENAI, "", [], [""]),
+    "best_of": NotServed("there is one answer for each text", 1),
+    "image": NotServed("models here read text"),
+    "logprobs": NotServed(_OPENAI),
+    "lora_name": NotServed("an adapter is a part of the model's name"),
+    "n": NotServed(_OPENAI, 1),
+    "return_cumulative_logprob": NotServed(_ONE_OUTPUT, False),
+    "return_finish_reason": NotServed(_ONE_OUTPUT, False),
+    "return_logprobs": NotServed(_ONE_OUTPUT, False),
+    "return_num_input_tokens": NotServed(_ONE_OUTPUT, False),
+    "return_num_output_tokens": NotServed(_ONE_OUTPUT, False),
+    "stop_words": NotServed("its name here is stop", "", [], [""]),
 }
 
 

@@ -1,10 +1,11 @@
 """What OpenAI clients send: the bodies of /v1/completions and /v1/chat/completions."""
 
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from aruntime.wire.body import Strict, parse
+from aruntime.wire import refused
+from aruntime.wire.body import Ignored, Strict, parse
 from aruntime.wire.conversation import Conversation, Options
 from aruntime.wire.fields import (
     CHOICES_MAX,
@@ -19,27 +20,34 @@ from aruntime.wire.fields import (
 )
 from aruntime.wire.openai_messages import ChosenTools, Messages, Tools, chosen
 
+_LABEL = "a label for the caller's own books"
+_TIER = "all are served alike; the header x-request-priority names a class"
+
+Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], Label], Field(max_length=16)]
+
 
 class StreamOptions(Strict):
     """How a stream is told."""
 
-    not_served = {"include_obfuscation": (False,)}  # noqa: RUF012
+    not_served = refused.STREAM_OPTIONS
 
-    include_usage: bool = False
+    include_usage: Annotated[bool, Field(description="a last event with usage; null in all others")] = False
 
 
 class Generation(SamplingFields):
-    """The fields that both endpoints share.
-
-    `user` and `metadata` are labels for the caller's own books, as OpenAI documents them: no effect on the answer.
-    """
+    """The fields that both endpoints share."""
 
     model: ModelName
-    n: Annotated[int, Field(ge=1, le=N_MAX)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: Label | None = None
-    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Label], Field(max_length=16)] | None = None
+    n: Annotated[int | None, Field(ge=1, le=N_MAX, description="answers to each prompt, drawn with seed + index")] = (
+        None
+    )
+    stream: Annotated[bool | None, Field(description="the answer as server-sent events")] = None
+    stream_options: Annotated[StreamOptions | None, Field(description="only with stream")] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, Field(description=_TIER)] = None
+    user: Annotated[Label | None, Ignored(_LABEL)] = None
+    safety_identifier: Annotated[Label | None, Ignored(_LABEL)] = None
+    metadata: Annotated[Metadata | None, Ignored(_LABEL)] = None
+    prompt_cache_key: Annotated[Label | None, Ignored("prefixes are found by their tokens, whoever sends them")] = None
 
     @field_validator("stream_options")
     @classmethod
@@ -54,23 +62,12 @@ class Generation(SamplingFields):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-_NOT_SERVED: dict[str, tuple[object, ...]] = {
-    "logit_bias": ({},),
-    "moderation": (),
-    "prompt_cache_key": (),
-    "prompt_cache_options": (),
-    "prompt_cache_retention": (),
-    "safety_identifier": (),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-}
-
-
 class CompletionBody(Generation):
     """POST /v1/completions."""
 
-    not_served = _NOT_SERVED | {"best_of": (1,), "echo": (False,), "logprobs": (), "suffix": ()}
+    not_served = refused.COMPLETION
 
+    best_of: Annotated[int | None, Field(description="the same as n: all that are drawn are told")] = None
     prompt: Annotated[
         Annotated[str, Tag("(text)")] | Annotated[TokenIds, Tag("(ids)")] | Annotated[Prompts, Tag("(list)")],
         Discriminator(text_ids_or_list),
@@ -84,6 +81,13 @@ class CompletionBody(Generation):
         choices = len(_prompts(value)) * (so_far.data.get("n") or 1)
         if choices > CHOICES_MAX:
             raise ValueError(f"prompts times n are {choices} choices, at most {CHOICES_MAX}")
+        return value
+
+    @field_validator("best_of")
+    @classmethod
+    def _all_are_told(cls, value: int | None, so_far: ValidationInfo) -> int | None:
+        if value is not None and "n" in so_far.data and value != (so_far.data["n"] or 1):
+            raise ValueError("differs from n: send n, and choose among the answers by their logprobs")
         return value
 
     @property
@@ -100,19 +104,7 @@ def _prompts(prompt: str | list[int] | list[str | list[int]]) -> list[str | list
 class ChatBody(Generation):
     """POST /v1/chat/completions."""
 
-    not_served = _NOT_SERVED | {
-        "audio": (),
-        "function_call": ("none",),
-        "functions": ([],),
-        "logprobs": (False,),
-        "modalities": (["text"],),
-        "prediction": (),
-        "reasoning_effort": (),
-        "response_format": ({"type": "text"},),
-        "top_logprobs": (0,),
-        "verbosity": (),
-        "web_search_options": (),
-    }
+    not_served = refused.CHAT
 
     messages: Messages
     tools: Tools | None = None

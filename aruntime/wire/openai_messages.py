@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from aruntime.wire.body import Strict
+from aruntime.wire import refused
+from aruntime.wire.body import Strict, unserved
 from aruntime.wire.conversation import (
     CALLS_MAX,
     TOOLS_MAX,
@@ -37,7 +38,7 @@ class TextPart(Strict):
     @classmethod
     def _refuse_other_kinds_by_name(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("type") in ("image_url", "input_audio", "file", "refusal"):
-            raise PydanticCustomError("not_served", "not supported by this server: want text", {"name": "type"})
+            raise unserved("type", "want text: models here read nothing else")
         return value
 
 
@@ -59,7 +60,7 @@ class ToolCallItem(Strict):
 class ChatMessage(Strict):
     """One message of a conversation. A message of an answer can be sent back as it came."""
 
-    not_served = {"annotations": ([],), "audio": (), "function_call": (), "refusal": ()}  # noqa: RUF012
+    not_served = refused.MESSAGE
 
     role: Literal["developer", "system", "user", "assistant", "tool"]
     content: (
@@ -121,7 +122,7 @@ class FunctionTool(Strict):
     @classmethod
     def _refuse_other_kinds_by_name(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("type") == "custom":
-            raise PydanticCustomError("not_served", "not supported by this server: want function", {"name": "type"})
+            raise unserved("type", "want function: a custom tool's free text is no JSON")
         return value
 
     def tool(self) -> Tool:

@@ -9,6 +9,7 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
+from aruntime.wire import refused
 from aruntime.wire.body import Strict, check, load_object, parse
 from aruntime.wire.conversation import Conversation, Options
 from aruntime.wire.fields import TOKENS_MAX, ModelName, TokenId
@@ -28,10 +29,10 @@ class TokenizeChat(Strict):
     """The ids of a conversation, as the model's template frames it: the special tokens are the template's."""
 
     not_served = {  # noqa: RUF012
-        "add_special_tokens": (False,),
-        "chat_template": (),
-        "continue_final_message": (False,),
-        "mm_processor_kwargs": (),
+        "add_special_tokens": refused.CHAT["add_special_tokens"],
+        "chat_template": refused.CHAT["chat_template"],
+        "continue_final_message": refused.CHAT["continue_final_message"],
+        "mm_processor_kwargs": refused.CHAT["mm_processor_kwargs"],
     }
 
     model: ModelName

@@ -20,9 +20,9 @@ class Letters:
         return ""
 
 
-def shown(stops: tuple[str, ...], pieces: list[str]) -> tuple[str, bool]:
+def shown(stops: tuple[str, ...], pieces: list[str], *, with_stop: bool = False) -> tuple[str, bool]:
     """What is shown of the pieces, and whether a stop string was found."""
-    stop = StopText(stops)
+    stop = StopText(stops, shown=with_stop)
     text = ""
     for piece in pieces:
         text += stop.push(piece)
@@ -67,20 +67,29 @@ def test_text_that_cannot_begin_a_stop_string_is_shown_at_once() -> None:
     assert stop.push("d") == "ENd"
 
 
+@given(stops=_STOPS, pieces=st.lists(st.text("abc", max_size=5), max_size=8))
+def test_a_stop_string_that_is_shown_is_the_end_of_what_is(stops: tuple[str, ...], pieces: list[str]) -> None:
+    text = "".join(pieces)
+    cut, found = cut_by_hand(stops, text)
+    told, _ = shown(stops, pieces, with_stop=True)
+    assert text.startswith(told)
+    assert told.removeprefix(cut) in (stops if found else ("",))
+
+
 def test_tokens_after_a_stop_string_are_not_counted() -> None:
-    choice = Choice(Letters(), ("bc",))
+    choice = Choice(Letters(), StopText(("bc",)))
     assert choice.take(Output(0, [ord(letter) for letter in "abcdef"])).text == "a"
     assert (choice.tokens, choice.finish, choice.stopped) == (3, Finish("stop", "bc"), True)
 
 
 def test_a_stop_string_does_not_end_a_choice_before_its_min_tokens() -> None:
-    choice = Choice(Letters(), ("a",), min_tokens=2)
+    choice = Choice(Letters(), StopText(("a",)), min_tokens=2)
     assert choice.take(Output(0, [ord(letter) for letter in "aabac"])).text == "aab"
     assert choice.tokens == 4
 
 
 def test_what_was_held_back_is_shown_when_the_engine_ends_the_choice() -> None:
-    choice = Choice(Letters(), ("abc",))
+    choice = Choice(Letters(), StopText(("abc",)))
     assert choice.take(Output(0, [ord("x"), ord("a")])).text == "x"
     assert choice.take(Output(0, [], FinishReason.LENGTH)).text == "a"
     assert (choice.finish, choice.stopped) == (Finish("length"), False)

@@ -76,6 +76,14 @@ def _without_open_ends(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "completion"])
+def test_the_service_tier_is_told_when_it_was_asked(chat: bool) -> None:
+    made = Answer(chat=chat, request_id="r1", model="demo", fingerprint="demo@3", created_s=1, tells_tier=True)
+    assert json.loads(made.whole([], USAGE))["service_tier"] == "default"
+    assert json.loads(made.add(0, text("a")).removeprefix(b"data: "))["service_tier"] == "default"
+    assert "service_tier" not in json.loads(answer(chat).whole([], USAGE))
+
+
 @given(st.text())
 def test_any_text_comes_out_as_it_went_in(given: str) -> None:
     for chat in (True, False):

@@ -12,7 +12,7 @@ from openai.types.completion_create_params import CompletionCreateParamsBase
 
 from aruntime.base.errors import InvalidRequest
 from aruntime.wire.body import BRACKETS_MAX
-from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
+from aruntime.wire.openai import ChatBody, CompletionBody, StreamOptions, parse_chat, parse_completion
 
 HELLO = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -138,6 +138,9 @@ def test_the_first_wrong_field_of_a_chat_is_named(changes: dict[str, object], pa
         ({"prompt": None}, "prompt"),
         ({"echo": True}, "echo"),
         ({"best_of": 2}, "best_of"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"include_stop_str_in_output": 1}, "include_stop_str_in_output"),
         ({"suffix": ""}, "suffix"),
         ({"logprobs": 0}, "logprobs"),
         ({"messages": []}, "messages"),
@@ -167,7 +170,8 @@ def test_every_field_that_openai_documents_is_served_or_refused_by_name(
     for name in documented.__annotations__:
         if name not in body.model_fields:
             error = refused(endpoint, **{name: "something else"})
-            assert (error.param, error.message) == (name, f"{name}: not supported by this server")
+            assert error.param == name
+            assert error.message == f"{name}: not supported by this server: {body.not_served[name].why}"
             endpoint(**{name: None})
 
 
@@ -177,7 +181,9 @@ def test_every_field_that_openai_documents_is_served_or_refused_by_name(
         {"logprobs": False, "top_logprobs": 0},
         {"tools": [], "tool_choice": "none", "parallel_tool_calls": True},
         {"response_format": {"type": "text"}, "modalities": ["text"]},
-        {"logit_bias": {}, "store": False, "service_tier": "auto"},
+        {"logit_bias": {}, "store": False, "service_tier": "auto", "verbosity": "medium"},
+        {"safety_identifier": "s", "prompt_cache_key": "k", "prompt_cache_retention": "in_memory"},
+        {"skip_special_tokens": True, "spaces_between_special_tokens": False, "add_generation_prompt": True},
         {"user": "u", "metadata": {"k": "v"}, "stop": None, "seed": None, "max_tokens": None},
     ],
 )
@@ -207,6 +213,16 @@ def test_values_that_change_nothing_are_accepted(neutral: dict[str, object]) -> 
 )  # fmt: skip
 def test_what_the_load_generators_send_is_understood(endpoint: Any, sent: dict[str, object]) -> None:
     assert endpoint(**sent).wants_usage
+
+
+@pytest.mark.parametrize("body", [ChatBody, CompletionBody, StreamOptions])
+def test_no_field_is_both_served_and_not(body: Any) -> None:
+    assert not body.model_fields.keys() & body.not_served.keys()
+
+
+def test_best_of_may_say_what_n_says() -> None:
+    assert completion(best_of=3, n=3).n == 3
+    assert completion(best_of=1).n is None
 
 
 def test_true_is_not_the_neutral_one() -> None:
