@@ -1,6 +1,7 @@
 """The two applications of a front end: the public one, and the admin one, which has all of it and more.
 
 /v1/chat/completions  /v1/completions     completions.py -> generation.py
+/v1/messages[/count_tokens]               messages.py -> generation.py
 /tokenize  /detokenize                    tokens.py
 /v1/models[/{id}]  /health/*              status.py
 /v2/models/{m}/infer, generate[_stream]   infer.py -> generation.py
@@ -24,7 +25,7 @@ from starlette.types import ASGIApp
 from aruntime.base.errors import ServingError
 from aruntime.control.commands import Commands
 from aruntime.control.view import View
-from aruntime.http import admin, infer_routes, status, tokens
+from aruntime.http import admin, infer_routes, messages, status, tokens
 from aruntime.http.auth import Auth
 from aruntime.http.completions import create_chat_completion, create_completion
 from aruntime.http.context import Context
@@ -37,6 +38,8 @@ from aruntime.http.mirror import Mirror
 _PUBLIC = [
     Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
     Route("/v1/completions", create_completion, methods=["POST"]),
+    Route("/v1/messages", messages.create_message, methods=["POST"]),
+    Route("/v1/messages/count_tokens", messages.count_tokens, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/models", status.list_models, methods=["GET"]),

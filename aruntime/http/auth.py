@@ -18,6 +18,9 @@ from aruntime.base.names import is_loopback
 
 OPEN = frozenset({"/health/live", "/v2/health/live"})
 
+# Headers that hold a key and nothing else.
+_BARE = (b"api-key", b"x-api-key")
+
 
 class Auth:
     """Wraps the application of a listener, the admin one or the public one; leaves the tenant in the scope's state."""
@@ -44,14 +47,14 @@ class Auth:
 
 
 def _key(scope: Scope) -> bytes:
-    """The key, from `authorization: Bearer KEY` or, as Azure's clients send it, `api-key: KEY`; exactly one of them."""
-    given = [(name, value) for name, value in scope["headers"] if name in (b"authorization", b"api-key")]
+    """The key: of one header alone, `authorization: Bearer KEY`, Azure's `api-key` or Anthropic's `x-api-key`."""
+    given = [(name, value) for name, value in scope["headers"] if name == b"authorization" or name in _BARE]
     if not given:
         raise InvalidApiKey("an API key is needed: authorization: Bearer KEY")
     if len(given) > 1:
         raise InvalidApiKey(f"want one API key, got {len(given)} headers with one")
     name, value = given[0]
-    scheme, _, key = (b"bearer", b"", value) if name == b"api-key" else value.partition(b" ")
+    scheme, _, key = (b"bearer", b"", value) if name in _BARE else value.partition(b" ")
     if scheme.lower() != b"bearer":
         raise InvalidApiKey("want an API key as authorization: Bearer KEY")
     return bytes(key.strip())

@@ -1,6 +1,7 @@
 """The outermost layer, in pure ASGI: an arrival time and a request id for every request, bounded headers, and one Host.
 
-`x-request-id` is kept when it is well formed, else made, and stands in every answer. A request without exactly one Host
+`x-request-id` is kept when it is well formed, else made, and stands in every answer, in those to Anthropic's clients as
+`request-id` too, which is what they look for. A request without exactly one Host
 is refused (a lying Host has misled authentication in other servers); routing looks at `scope["path"]` only.
 """
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aruntime.admission.tenants import NOBODY
 from aruntime.base.errors import InvalidRequest
 from aruntime.base.names import is_request_id
-from aruntime.http.errors import answer
+from aruntime.http.errors import answer, is_anthropic
 from aruntime.http.limits import HttpLimits
 
 # RFC 3986 without user information: a name or an IPv4 address, or an IPv6 address in brackets; and a port.
@@ -54,6 +55,7 @@ class Edge:
         request_id, arrived_s = _request_id(scope), self._clock()
         ours = {"arrived_s": arrived_s, "request_id": request_id, "tenant": NOBODY, "count": self._count}
         scope["state"] = {**scope.get("state", {}), **ours}
+        marks = [(name, request_id.encode()) for name in _id_headers(scope)]
         body, started, lingers = _Body(receive), False, scope["http_version"] == "2"
 
         async def send_with_id(message: Message) -> None:
@@ -61,7 +63,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 lingers &= message["status"] not in _HEARD_ENOUGH
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message.get("headers", []), *marks]
             elif lingers and not body.ended and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 left_s = arrived_s + self._limits.body_s_max - self._clock()
@@ -107,6 +109,10 @@ class _Body:
 def _request_id(scope: Scope) -> str:
     given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
     return given[0] if len(given) == 1 and is_request_id(given[0]) else uuid.uuid4().hex
+
+
+def _id_headers(scope: Scope) -> tuple[bytes, ...]:
+    return (b"x-request-id", b"request-id") if is_anthropic(scope["path"]) else (b"x-request-id",)
 
 
 def _check_headers(scope: Scope, limits: HttpLimits) -> None:

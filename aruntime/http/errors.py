@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from aruntime.base import log
 from aruntime.base.errors import InvalidApiKey, MethodNotAllowed, ModelError, NotFound, ServingError
-from aruntime.wire.errors import error_body, error_body_v2
+from aruntime.wire.errors import error_body, error_body_anthropic, error_body_v2
 
 
 class Silence(Response):
@@ -33,9 +33,20 @@ async def answer(request: Request, error: Exception) -> Response:
         headers["www-authenticate"] = "Bearer"
     if isinstance(refusal, MethodNotAllowed):
         headers["allow"] = refusal.allow
-    path = request.scope["path"]
-    body = error_body_v2 if path == "/v2" or path.startswith("/v2/") else error_body
-    return Response(body(refusal), refusal.status, headers, media_type="application/json")
+    body = _body(refusal, request.scope["path"], state["request_id"])
+    return Response(body, refusal.status, headers, media_type="application/json")
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether what is asked for is Anthropic's, and is answered in its forms."""
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
+
+
+def _body(refusal: ServingError, path: str, request_id: str) -> bytes:
+    """In the form of whose path it is."""
+    if is_anthropic(path):
+        return error_body_anthropic(refusal, request_id)
+    return error_body_v2(refusal) if path == "/v2" or path.startswith("/v2/") else error_body(refusal)
 
 
 def as_refusal(error: Exception, request_id: str) -> ServingError:

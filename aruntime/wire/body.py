@@ -107,6 +107,11 @@ def refusal(param: str, text: str) -> InvalidRequest:
     return InvalidRequest(f"{param}: {text}", param=param)
 
 
+def wrong(name: str, why: str) -> PydanticCustomError:
+    """What a validator of ours finds wrong with the field `name` of the object, or list, at hand."""
+    return PydanticCustomError("wrong", "{why}", {"name": name, "why": why})
+
+
 def _refusal(error: ValidationError, raw: dict[str, Any], within: str) -> InvalidRequest:
     first = min(error.errors(include_url=False, include_input=False), key=lambda one: _order(one, list(raw)))
     param = ".".join(map(str, [within, *_path(first, raw)] if within else _path(first, raw)))

@@ -145,24 +145,25 @@ def _arguments(text: str) -> str:
         raise PydanticCustomError(
             "arguments", "want the text of a JSON object: {why}", {"why": error.message}
         ) from None
-    _bounded_depth(parsed)
+    bounded_depth(parsed)
     return text
 
 
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
-    _bounded_depth(value)
+    bounded_depth(value)
     if (size := len(orjson.dumps(value))) > SCHEMA_BYTES_MAX:
         raise PydanticCustomError("schema_size", f"has {size} bytes, at most {SCHEMA_BYTES_MAX}")
     return value
 
 
-def _bounded_depth(value: dict[str, Any]) -> None:
+def bounded_depth(value: dict[str, Any]) -> dict[str, Any]:
+    """`value`, whose lists and objects are at most DEPTH_MAX levels deep; PydanticCustomError."""
     level: list[Any] = [value]
     for _ in range(DEPTH_MAX):
         items = [item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer)]
         level = [item for item in items if isinstance(item, dict | list)]
         if not level:
-            return
+            return value
     raise PydanticCustomError("depth", f"is deeper than {DEPTH_MAX} levels")
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from aruntime.wire import refused
-from aruntime.wire.body import Strict, unserved
+from aruntime.wire.body import Strict, unserved, wrong
 from aruntime.wire.conversation import (
     CALLS_MAX,
     TOOLS_MAX,
@@ -214,8 +214,3 @@ def chosen(choice: str | FunctionChoice | AllowedToolsChoice | None, tools: Sequ
     if unknown := [name for name in made.names if name not in known]:
         raise wrong(place, f"no tool is called {unknown[0]}")
     return made
-
-
-def wrong(name: str, why: str) -> PydanticCustomError:
-    """What is wrong with the field `name` of the object, or list, at hand."""
-    return PydanticCustomError("wrong", "{why}", {"name": name, "why": why})
