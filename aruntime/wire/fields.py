@@ -44,20 +44,26 @@ Label = Annotated[str, Field(max_length=512)]
 class SamplingFields(Strict):
     """How tokens are drawn, and until when, in every protocol. None is the default of the field."""
 
-    max_tokens: TokenCount | None = None
-    min_tokens: Annotated[int, Field(ge=0, le=TOKENS_MAX)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=SMALL, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None  # -1 and 0: all, as in vLLM
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(ge=SMALL, le=10)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Stops | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=STOP_TOKENS_MAX, fail_fast=True)] | None = None
-    ignore_eos: bool | None = None
-    include_stop_str_in_output: bool | None = None
+    max_tokens: Annotated[TokenCount | None, Field(description="the most tokens of an answer")] = None
+    min_tokens: Annotated[int | None, Field(ge=0, le=TOKENS_MAX, description="nothing ends an answer before")] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, description="1; 0 takes the likeliest token")] = None
+    top_p: Annotated[float | None, Field(ge=SMALL, le=1, description="the likeliest tokens that have this share")] = (
+        None
+    )
+    top_k: Annotated[int | None, Field(ge=-1, lt=2**31, description="so many of the likeliest; 0 and -1: all")] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1, description="those with this share of the likeliest's")] = None
+    presence_penalty: Annotated[Penalty | None, Field(description="off the logit of a token that was said")] = None
+    frequency_penalty: Annotated[Penalty | None, Field(description="the same, for each time it was said")] = None
+    repetition_penalty: Annotated[
+        float | None, Field(ge=SMALL, le=10, description="divides the logit of a token of prompt or answer")
+    ] = None
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63, description="the same seed draws the same answer")] = None
+    stop: Annotated[Stops | None, Field(description="texts that end an answer, wherever tokens end; not shown")] = None
+    stop_token_ids: Annotated[
+        list[TokenId] | None, Field(max_length=STOP_TOKENS_MAX, fail_fast=True, description="tokens that end an answer")
+    ] = None
+    ignore_eos: Annotated[bool | None, Field(description="the model's own end does not end an answer")] = None
+    include_stop_str_in_output: Annotated[bool | None, Field(description="the stop text is shown")] = None
 
     @property
     def stops(self) -> tuple[str, ...]:

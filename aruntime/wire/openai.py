@@ -37,7 +37,7 @@ class StreamOptions(Strict):
 class Generation(SamplingFields):
     """The fields that both endpoints share."""
 
-    model: ModelName
+    model: Annotated[ModelName, Field(description="`name`, `name@version`, `name@label` or `name:adapter`")]
     n: Annotated[int | None, Field(ge=1, le=N_MAX, description="answers to each prompt, drawn with seed + index")] = (
         None
     )
@@ -71,6 +71,7 @@ class CompletionBody(Generation):
     prompt: Annotated[
         Annotated[str, Tag("(text)")] | Annotated[TokenIds, Tag("(ids)")] | Annotated[Prompts, Tag("(list)")],
         Discriminator(text_ids_or_list),
+        Field(description="a text, token ids, or several of both; at most 128 prompts times n"),
     ]
 
     @field_validator("prompt")
@@ -106,12 +107,12 @@ class ChatBody(Generation):
 
     not_served = refused.CHAT
 
-    messages: Messages
-    tools: Tools | None = None
-    tool_choice: ChosenTools | None = None
-    parallel_tool_calls: bool | None = None
-    chat_template_kwargs: Options | None = None  # as in vLLM
-    max_completion_tokens: TokenCount | None = None
+    messages: Annotated[Messages, Field(description="framed by the checkpoint's chat template")]
+    tools: Annotated[Tools | None, Field(description="functions that the model may call")] = None
+    tool_choice: Annotated[ChosenTools | None, Field(description="whether it calls, and which")] = None
+    parallel_tool_calls: Annotated[bool | None, Field(description="whether it may call several at once")] = None
+    chat_template_kwargs: Annotated[Options | None, Field(description="the template's own switches, as in vLLM")] = None
+    max_completion_tokens: Annotated[TokenCount | None, Field(description="the newer name of max_tokens")] = None
 
     @field_validator("max_completion_tokens")
     @classmethod
