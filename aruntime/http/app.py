@@ -4,6 +4,7 @@
 /v1/messages[/count_tokens]               messages.py -> generation.py
 /tokenize  /detokenize                    tokens.py
 /v1/models[/{id}]  /health/*              status.py
+/openapi.json                             status.py, wire/openapi.py
 /v2/models/{m}/infer, generate[_stream]   infer.py -> generation.py
 /v2 and what else it says of models       infer_models.py
 /metrics                                  admin only, metrics.py
@@ -44,6 +45,7 @@ _PUBLIC = [
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/models", status.list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", status.show_model, methods=["GET"]),
+    Route("/openapi.json", status.openapi, methods=["GET"]),
     Route("/health/live", status.live, methods=["GET"]),
     Route("/health/engine", status.engine, methods=["GET"]),
     Route("/health/ready", status.ready, methods=["GET"]),

@@ -56,14 +56,15 @@ class Edge:
         ours = {"arrived_s": arrived_s, "request_id": request_id, "tenant": NOBODY, "count": self._count}
         scope["state"] = {**scope.get("state", {}), **ours}
         marks = [(name, request_id.encode()) for name in _id_headers(scope)]
-        body, started, lingers = _Body(receive), False, scope["http_version"] == "2"
+        body, started, lingers = _Body(receive), False, scope["http_version"] != "1.0"
 
         async def send_with_id(message: Message) -> None:
             nonlocal started, lingers
             if message["type"] == "http.response.start":
                 started = True
                 lingers &= message["status"] not in _HEARD_ENOUGH
-                message["headers"] = [*message.get("headers", []), *marks]
+                parting = [] if lingers or body.ended or scope["http_version"] == "2" else [(b"connection", b"close")]
+                message["headers"] = [*message.get("headers", []), *marks, *parting]
             elif lingers and not body.ended and not message.get("more_body", False):
                 await send({**message, "more_body": True})
                 left_s = arrived_s + self._limits.body_s_max - self._clock()
@@ -98,7 +99,8 @@ class _Body:
     async def discard(self, bytes_max: int, timeout_s: float) -> None:
         """Let the rest pass, after an answer that did not wait for it.
 
-        A stream of HTTP/2 that was closed before breaks its connection, all other streams with it (Hypercorn 0.18).
+        A stream of HTTP/2 that was closed before breaks its connection, all other streams with it (Hypercorn 0.18); a
+        connection of HTTP/1.1 would be closed, and whoever sends the next request on it has no answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

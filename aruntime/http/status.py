@@ -1,4 +1,4 @@
-"""What the server says of itself: models, health, metrics."""
+"""What the server says of itself: models, health, metrics, what it takes."""
 
 from dataclasses import asdict
 
@@ -10,6 +10,7 @@ from aruntime.base.names import ModelRef
 from aruntime.control.view import ModelEntry
 from aruntime.http.context import Context
 from aruntime.http.metrics import render
+from aruntime.wire.openapi import document
 
 
 async def list_models(request: Request) -> Response:
@@ -24,6 +25,11 @@ async def show_model(request: Request) -> Response:
     ref = ModelRef.parse(request.path_params["model"])
     served = Context.of(request).view.resolve(ref, request.scope["state"]["tenant"])
     return _json(_model(ModelEntry(served.name, served.version, served.created_s, ready=True)))
+
+
+async def openapi(_request: Request) -> Response:
+    """The language endpoints as an OpenAPI document."""
+    return Response(document(), media_type="application/json")
 
 
 async def live(request: Request) -> Response:

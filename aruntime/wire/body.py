@@ -8,19 +8,21 @@ No body is worth more than a few milliseconds of refusing: lists stop at their f
 unknown field, so a body of a million wrong things costs what one costs.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from aruntime.base.errors import InvalidRequest
 
 # Those in strings are counted too, which is why there may be so many: each list or object costs some 100 bytes.
 BRACKETS_MAX = 1 << 18
 _PARAM_CHARACTERS_MAX = 200
+_INFINITE_BYTES_MAX = 16 << 10  # for longer ones a millisecond would not do
 
 
 class NotServed:
@@ -48,7 +50,9 @@ class Strict(BaseModel):
     `not_served` names the documented fields that this server does not serve.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, allow_inf_nan=False, json_schema_extra={"additionalProperties": False}
+    )
     not_served: ClassVar[Mapping[str, NotServed]] = {}
 
     @model_validator(mode="before")
@@ -82,10 +86,35 @@ def load_object(body: bytes | memoryview, name: str = "the body") -> dict[str, A
     try:
         raw = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if (path := _infinite(text)) is not None:
+            raise refusal(path, "want a finite number") from None
         raise InvalidRequest(f"{name} is not JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(raw, dict):
         raise InvalidRequest(f"{name} must be a JSON object")
     return raw
+
+
+def _infinite(text: bytes) -> str | None:
+    """Where NaN, an infinity or 1e400 stands in what is JSON but for that; None where all is finite, or it is long."""
+    if len(text) > _INFINITE_BYTES_MAX:
+        return None
+    try:
+        parsed = from_json(text, allow_inf_nan=True)
+    except ValueError:
+        return None
+    level = [(str(name), value) for name, value in parsed.items()] if isinstance(parsed, dict) else []
+    while level:
+        for path, value in level:
+            if isinstance(value, float) and not math.isfinite(value):
+                return path
+        level = [(f"{path}.{name}", item) for path, value in level for name, item in _items(value)]
+    return None
+
+
+def _items(value: Any) -> Iterable[tuple[object, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
 
 
 def check(raw: dict[str, Any], model: type[Body], within: str = "") -> Body:

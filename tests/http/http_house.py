@@ -107,10 +107,12 @@ class House:
             elif message[0] == "submit":
                 self.say((message[1], message[2]), text, finish)  # type: ignore[arg-type]
 
-    def client(self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST") -> "Client":
+    def client(
+        self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST", **more: Any
+    ) -> "Client":
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"host": "localhost", "content-type": "application/json", **(headers or {})}
-        return Client(self.app, path, data, list(sent.items()), method)
+        return Client(self.app, path, data, list(sent.items()), method, **more)
 
     def chat(self, headers: dict[str, str] | None = None, **changes: object) -> "Client":
         body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **changes}
@@ -132,13 +134,14 @@ class Client:
         method: str,
         server: tuple[str, int] | None = ("127.0.0.1", 80),
         query: str = "",
+        version: str = "2",
     ) -> None:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.sent: list[dict[str, Any]] = []
         scope = {
             "type": "http",
-            "http_version": "2",
+            "http_version": version,
             "method": method,
             "path": path,
             "raw_path": path.encode(),

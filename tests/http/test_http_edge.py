@@ -52,6 +52,26 @@ async def test_a_long_body_is_refused_while_it_is_read(tmp_path: Path) -> None:
     house.close()
 
 
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_an_answer_that_did_not_wait_for_the_body_ends_when_the_body_has_passed(
+    house: House, version: str
+) -> None:
+    client = house.client("/v1/completions", b"{", {"content-type": "text/plain"}, version=version)
+    client._incoming.get_nowait()
+    client.send(b"{", more=True)
+    await asyncio.sleep(0.01)
+    assert (client.status, client.json["error"]["code"]) == (415, "unsupported_media_type")
+    assert not client.task.done()
+    client.send(b"}", more=False)
+    assert "connection" not in (await client.done()).headers
+
+
+async def test_over_http_1_a_connection_that_has_heard_enough_says_that_it_closes(house: House) -> None:
+    long = {"content-length": str(1 << 30)}
+    assert (await house.client("/v1/completions", b"", long, version="1.1").done()).headers["connection"] == "close"
+    assert "connection" not in (await house.client("/v1/completions", b"", long).done()).headers
+
+
 async def test_a_slow_body_is_408(tmp_path: Path) -> None:
     house = House(tmp_path, HttpLimits(body_s_max=0.05))
     client = house.client("/v1/completions", b"{")
