@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import openai
 import pytest
 from e2e_server import HEADERS, Server, completion, events, h2c
 
@@ -76,27 +75,6 @@ def test_only_the_admin_listener_shows_metrics(server: Server) -> None:
     assert httpx.get(f"{server.url}/metrics").status_code == 404
     assert server.metric("aruntime_blocks") > 0
     assert httpx.get(f"{server.admin_url}/v1/models").json()["data"][0]["id"] == "tiny"
-
-
-def test_openai_sdk_streams_and_waits(server: Server) -> None:
-    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    with client:
-        whole = client.chat.completions.create(
-            model="tiny", messages=[{"role": "user", "content": "hi"}], max_tokens=6, temperature=0
-        )
-        chunks = list(
-            client.chat.completions.create(
-                model="tiny",
-                messages=[{"role": "user", "content": "hi"}],
-                max_tokens=6,
-                temperature=0,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
-        )
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage
 
 
 def test_tls_chooses_http2_by_alpn_and_http1_for_those_who_cannot(
