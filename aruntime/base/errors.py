@@ -112,8 +112,8 @@ class DeadlineExceeded(ServingError):
     status, code, type = 504, "deadline_exceeded", "timeout_error"
 
 
-def error_of(code: str, message: str) -> ServingError:
+def error_of(code: str, message: str, param: str | None = None) -> ServingError:
     """The error that another process of this server answered with; ModelError for a code that is nobody's."""
     kinds = (InvalidRequest, PermissionDenied, ModelNotFound, Overloaded, ModelNotReady, Draining)
     kind = next((kind for kind in kinds if kind.code == code), ModelError)
-    return kind(message)
+    return kind(message, param=param)

@@ -49,7 +49,7 @@ class Commands:
         if outcome.code == "ok":
             done.set_result(json.loads(read_enclosure(enclosure)))
         else:
-            done.set_exception(error_of(outcome.code, outcome.message))
+            done.set_exception(error_of(outcome.code, outcome.message, outcome.param))
 
     def found(self) -> None:
         """There is a supervisor, perhaps another one."""

@@ -203,11 +203,14 @@ class Supervisor:
             self._answer(guest, wish, error)
 
     def _answer(self, guest: Guest, wish: Act, result: dict[str, Any] | ServingError) -> None:
-        failed = isinstance(result, ServingError)
-        code, message = (result.code, result.message[:2000]) if isinstance(result, ServingError) else ("ok", "")
-        enclosure = enclose(b"{}" if failed else json.dumps(result).encode())
+        if isinstance(result, ServingError):
+            said, told = (result.code, result.message[:2000], result.param), b"{}"
+        else:
+            said, told = ("ok", "", None), json.dumps(result).encode()
+        code, message, param = said
+        enclosure = enclose(told)
         try:
-            guest.line.send(Outcome(number=wish.number, code=code, message=message), (enclosure,))
+            guest.line.send(Outcome(number=wish.number, code=code, message=message, param=param), (enclosure,))
         finally:
             os.close(enclosure)
 

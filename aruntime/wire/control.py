@@ -379,13 +379,17 @@ class Act(_Message):
 
 
 class Outcome(_Message):
-    """How an operator's action ended: `code` is "ok", and the memory file holds the result, or an error's."""
+    """How an operator's action ended: `code` is "ok", and the memory file holds the result, or an error's.
+
+    `param` names what is wrong in the action, if something is.
+    """
 
     kind: Literal["outcome"] = "outcome"
     descriptors: ClassVar[int] = 1
     number: Count
     code: Name
     message: Reason = ""
+    param: Annotated[str, Field(max_length=200)] | None = None
 
 
 class Prepared(_Message):

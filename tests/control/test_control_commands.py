@@ -27,9 +27,11 @@ class Line:
         assert isinstance(message, Act)
         self.sent.append((message, decode_action(read_enclosure(fds[0]))))
 
-    def answer(self, number: int, code: str = "ok", result: object = None, message: str = "") -> None:
+    def answer(
+        self, number: int, code: str = "ok", result: object = None, message: str = "", param: str | None = None
+    ) -> None:
         enclosure = enclose(json.dumps(result if result is not None else {}).encode())
-        self.commands.ended(Outcome(number=number, code=code, message=message), enclosure)
+        self.commands.ended(Outcome(number=number, code=code, message=message, param=param), enclosure)
         os.close(enclosure)
 
     async def act(self, model: str = "demo") -> "asyncio.Task[object]":
@@ -58,9 +60,10 @@ async def test_an_action_travels_with_its_actor_and_comes_back_with_its_result(l
 
 async def test_a_refusal_is_raised_as_the_error_that_it_was(line: Line) -> None:
     task = await line.act()
-    line.answer(line.sent[0][0].number, "model_not_ready", message="no weights")
-    with pytest.raises(ModelNotReady, match="no weights"):
+    line.answer(line.sent[0][0].number, "model_not_ready", message="no weights", param="version")
+    with pytest.raises(ModelNotReady, match="no weights") as refused:
         await task
+    assert refused.value.param == "version"
 
 
 async def test_no_more_than_so_many_are_under_way_and_each_that_ends_makes_room(line: Line) -> None:

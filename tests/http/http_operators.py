@@ -27,9 +27,9 @@ class Operators:
         """It is done."""
         self._answer(Outcome(number=act.number, code="ok"), json.dumps(result).encode())
 
-    def refuse(self, act: Act, code: str, message: str) -> None:
+    def refuse(self, act: Act, code: str, message: str, param: str | None = None) -> None:
         """It is not."""
-        self._answer(Outcome(number=act.number, code=code, message=message), b"{}")
+        self._answer(Outcome(number=act.number, code=code, message=message, param=param), b"{}")
 
     def _take(self, message: Message, fds: Sequence[int]) -> None:
         assert isinstance(message, Act)

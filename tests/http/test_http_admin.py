@@ -109,12 +109,12 @@ async def test_each_path_is_its_action_and_its_outcome_is_the_answer(
 async def test_why_it_was_not_done_is_told_with_the_status_of_the_one_table(desk: Desk, code: str, status: int) -> None:
     client = desk.ask("POST", "/admin/models/demo/load")
     act, _ = await desk.operators.next()
-    desk.operators.refuse(act, code, "it has no weights")
+    desk.operators.refuse(act, code, "it has no weights", "version")
     reply = await client.done()
     known: ServingError = error_of(code, "")
     assert (reply.status, known.status) == (status, status)
     assert reply.json["error"] == {
-        "message": "it has no weights", "type": known.type, "param": None, "code": known.code
+        "message": "it has no weights", "type": known.type, "param": "version", "code": known.code
     }  # fmt: skip
 
 
