@@ -152,30 +152,6 @@ async def test_models_are_listed_and_shown(house: House) -> None:
     assert (await house.client("/v1/models/other", b"", method="GET").done()).status == 404
 
 
-_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=6,
-)
-_FIELDS = st.sampled_from(
-    ["model", "messages", "prompt", "n", "stop", "seed", "temperature", "stream", "stream_options", "logit_bias",
-     "max_tokens", "tools", "top_k", "user", "metadata", "zz"]
-)  # fmt: skip
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=st.dictionaries(_FIELDS, _VALUES, max_size=4), chat=st.booleans())
-async def test_no_body_is_a_server_error(house: House, body: dict[str, object], chat: bool) -> None:
-    engine = asyncio.create_task(house.answer_all("yes"))
-    body = {"model": "demo", "prompt": "a", "messages": [{"role": "user", "content": "a"}], **body}
-    del body["prompt" if chat else "messages"]
-    client = await house.client("/v1/chat/completions" if chat else "/v1/completions", body).done()
-    engine.cancel()
-    assert client.status in (200, 400, 404)
-    if client.status != 200:
-        assert set(client.json["error"]) == {"message", "type", "param", "code"}
-
-
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=40), name=st.sampled_from(["x-request-timeout-ms", "x-request-priority", "x-request-id",
        "content-type", "content-length"]), value=st.text(st.characters(max_codepoint=255), max_size=30))  # fmt: skip
