@@ -6,11 +6,16 @@ from dataclasses import dataclass, field
 
 from aruntime.admission.tenants import NOBODY, Tenant
 from aruntime.queue.records import Priority
+from aruntime.queue.steering import Steering, steering
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. The defaults draw from the model's own distribution; temperature 0 is greedy."""
+    """How tokens are drawn. The defaults draw from the model's own distribution; temperature 0 is greedy.
+
+    `logit_bias` is pairs of a token, each once, and what its logit gets. None of `bad_words`, in tokens, is said.
+    `grammar` is what all that is said obeys, as `aruntime.model.grammar` reads it; "" is none.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -23,6 +28,14 @@ class Sampling:
     ignore_eos: bool = False
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    grammar: str = ""
+
+    @property
+    def steering(self) -> Steering:
+        """The last three, as they are submitted."""
+        return steering(self.logit_bias, self.bad_words, self.grammar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,8 @@ class Ask:
     Choices are numbered prompt by prompt: choice = prompt_index * n + i, drawn with seed + i.
     `arrived_s` and `deadline_s` are moments on the monotonic clock; an infinite deadline is none. `field` is what the
     client called the prompts, for what is said of them. `tokens_min` is what each answer has for certain. One that is
-    `mirrored` is a copy for a rollout: it is charged to nobody.
+    `mirrored` is a copy for a rollout: it is charged to nobody. With every token come the `top_logprobs` likeliest ones
+    at its place. With `prompt_logprobs` the prompt's own tokens come first, with theirs.
 
     To a tensor model `payload` is the inputs (`aruntime.wire.tensors`), and a prompt of zeros stands for their rows:
     so what bounds, orders and charges tokens does so to rows. `max_tokens` is 1; the answer is the output's `result`.
@@ -50,6 +64,8 @@ class Ask:
     field: str = "prompt"
     tokens_min: int = 1
     mirrored: bool = False
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
     payload: bytes = b""
 
     @property

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from aruntime.admission.ask import Ask
+from aruntime.admission.ask import Ask, Sampling
 from aruntime.admission.tenants import Tenant
 from aruntime.base.errors import InvalidRequest
 from aruntime.queue.records import CELL_BYTES, submit_cells
+from aruntime.queue.steering import BAD_WORD_TOKENS_MAX, BAD_WORDS_MAX, BIAS_PAIRS_MAX, GRAMMAR_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
     """InvalidRequest when a prompt of `ask` is larger than the replica, or all of it than a ring of `cells_max`."""
     if ask.payload:
         return _check_tensors(ask, limits, cells_max)
-    cells = ask.n * sum(submit_cells(len(prompt)) for prompt in ask.prompts)
+    _check_steering(ask.sampling, limits.vocab)
+    payload_bytes = len(ask.sampling.steering.payload)
+    cells = ask.n * sum(submit_cells(len(prompt), payload_bytes) for prompt in ask.prompts)
     if cells > cells_max:
         tokens = ask.n * ask.prompt_tokens
         raise InvalidRequest(f"{tokens} prompt tokens over all choices are too many for one request", param="n")
@@ -53,6 +56,22 @@ def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
         raise InvalidRequest(
             f"{tokens} tokens in one sequence; there is room for {limits.tokens_max(ask.tenant)}", param="max_tokens"
         )
+
+
+def _check_steering(sampling: Sampling, vocab: int) -> None:
+    """Refuse what no engine takes: it would be malformed there."""
+    tokens = [token for token, _ in sampling.logit_bias]
+    if len(tokens) > BIAS_PAIRS_MAX or len(set(tokens)) < len(tokens):
+        raise InvalidRequest(f"want at most {BIAS_PAIRS_MAX} tokens, each once", param="logit_bias")
+    if not all(0 <= token < vocab for token in tokens):
+        raise InvalidRequest(f"token ids are 0 to {vocab - 1}", param="logit_bias")
+    words = sampling.bad_words
+    if len(words) > BAD_WORDS_MAX or sum(map(len, words)) > BAD_WORD_TOKENS_MAX:
+        raise InvalidRequest(
+            f"want at most {BAD_WORDS_MAX} words of {BAD_WORD_TOKENS_MAX} tokens together", param="bad_words"
+        )
+    if len(sampling.grammar.encode()) > GRAMMAR_BYTES_MAX:
+        raise InvalidRequest(f"what the answer must match is more than {GRAMMAR_BYTES_MAX} bytes")
 
 
 def _check_tensors(ask: Ask, limits: RouteLimits, cells_max: int) -> None:

@@ -15,7 +15,7 @@ from aruntime.admission.ticket import Ticket
 from aruntime.base.errors import InvalidRequest, Overloaded, ServingError
 from aruntime.queue.channel import FrontEndChannel
 from aruntime.queue.columns import ENGINE_ROW, Column
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, RecordKind
 from aruntime.queue.table import Table
 
 _NONE = FinishReason.NONE  # a name of its own: it is looked up for every token
@@ -145,10 +145,13 @@ class Route:
         """Hand over what the engine has written, and tell it what found the ring full."""
         records = self._channel.take()
         self._keep_results()  # after the records were taken: those that belong to an end are there
-        for slot, generation, token, index, finish, cached_tokens, logprob in records:
+        for slot, generation, token, index, finish, cached_tokens, logprob, kind in records:
             holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
             if holder is None:
                 self.table.add(self.row, Column.STALE, 1)
+                continue
+            if kind:
+                holder.ticket.tell(holder.choice, RecordKind(kind), token, logprob)
                 continue
             if index == 0 and token >= 0 and not holder.begun:
                 holder.begun = True
@@ -216,7 +219,7 @@ class Route:
             self._owed[slot] = tell
 
     def _try_submit(self, ask: Ask, choice: int, slot: int, seed: int) -> bool:
-        sampling = ask.sampling
+        sampling, steering = ask.sampling, ask.sampling.steering
         return self._channel.try_submit(
             slot=slot,
             generation=self._generation[slot],
@@ -239,7 +242,13 @@ class Route:
             top_k=sampling.top_k,
             ignore_eos=sampling.ignore_eos,
             seed=(seed + choice % ask.n) & (2**64 - 1),
-            payload=ask.payload,
+            top_logprobs=ask.top_logprobs,
+            prompt_logprobs=ask.prompt_logprobs,
+            bias_pairs=steering.bias_pairs,
+            bad_words=steering.bad_words,
+            bad_word_tokens=steering.bad_word_tokens,
+            grammar_bytes=steering.grammar_bytes,
+            payload=ask.payload or steering.payload,
         )
 
     def _release(self, slot: int, holder: _Sequence) -> None:

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from aruntime.base.errors import DeadlineExceeded, Draining, ModelError, Overloaded, ServingError
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, RecordKind
+from aruntime.queue.steering import TOP_LOGPROBS_MAX
 
 # Ends that are an answer. Every other end is an error of the whole request.
 _ANSWERS = (FinishReason.STOP, FinishReason.LENGTH)
@@ -31,10 +32,21 @@ class Sequences(Protocol):
 
 
 @dataclass(slots=True)
+class Scored:
+    """A token of the prompt, its logprob, and the likeliest tokens at its place with theirs, as for outputs."""
+
+    token_id: int
+    logprob: float
+    alternatives: list[tuple[int, float]]
+
+
+@dataclass(slots=True)
 class Output:
     """New tokens of one choice, the logprob of each (natural, before temperature), and how it ended if it has.
 
-    `result` comes with the end of a tensor model's answer: its outputs.
+    `alternatives` are, for each token, the likeliest ones at its place, the likeliest first; empty where nobody asked.
+    `prompt` comes with the first token, if it was asked for: the prompt's tokens from the second on, since nothing
+    foretells the first. `result` comes with the end of a tensor model's answer: its outputs.
     """
 
     choice: int
@@ -42,7 +54,21 @@ class Output:
     finish: FinishReason = FinishReason.NONE
     cached_tokens: int = 0
     logprobs: list[float] = field(default_factory=list)
+    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
+    prompt: list[Scored] = field(default_factory=list)
     result: bytes = b""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has been told of one choice's next token, which has not come yet."""
+
+    alternatives: list[tuple[int, float]] = field(default_factory=list)
+    prompt: list[Scored] = field(default_factory=list)
+
+    def take_alternatives(self) -> list[tuple[int, float]]:
+        taken, self.alternatives = self.alternatives, []
+        return taken
 
 
 class Ticket:
@@ -65,6 +91,7 @@ class Ticket:
         self._read = 0  # tokens handed out
         self._paused: set[int] = set()
         self._pending: dict[int, Output] = {}
+        self._told: dict[int, _Told] = {}
         self._error: ServingError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -97,13 +124,27 @@ class Ticket:
         elif len(output.token_ids) >= PAUSE_TOKENS and choice not in self._paused:
             self._paused.add(choice)
             self._sequences.pause(choice)
+        told = self._told.pop(choice, None) if self._told else None
         if token >= 0:
             output.token_ids.append(token)
             output.logprobs.append(logprob)
+            output.alternatives.append(told.alternatives if told else [])
+        if told:
+            output.prompt += told.prompt
         if finish:
             output.finish, output.result = finish, result
             self._ended(choice)
         self._wake()
+
+    def tell(self, choice: int, kind: RecordKind, token: int, logprob: float) -> None:
+        """Take what is told before a token of `choice`: an alternative to it, or a token of the prompt."""
+        if choice not in self._open:
+            return
+        told = self._told.setdefault(choice, _Told())
+        if kind is RecordKind.PROMPT_TOKEN:
+            told.prompt.append(Scored(token, logprob, told.take_alternatives()))
+        elif len(told.alternatives) < TOP_LOGPROBS_MAX:
+            told.alternatives.append((token, logprob))
 
     def fail(self, error: ServingError) -> None:
         """End the request with `error`, after the outputs that came before it."""

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 from aruntime.queue.channel cimport EngineChannel, EngineEnd, Message, Received
-from aruntime.queue.records cimport OutputRecord
+from aruntime.queue.records cimport FinishReason, OutputRecord
 from aruntime.scheduler.scheduler cimport Scheduler
 
 cdef enum:
@@ -18,16 +18,22 @@ cdef struct Peer:
 
 
 cdef class Exchange:
-    """One engine's channels to its front ends, on one side, and its scheduler on the other."""
+    """One engine's channels to its front ends, on one side, and its scheduler on the other.
+
+    A sequence with a grammar is held until `grammars` (`aruntime.engine.parts.Grammars`) has it ready; without any, it
+    ends as invalid.
+    """
 
     cdef Scheduler _scheduler
+    cdef object _grammars
     cdef dict _channels
     cdef vector[Peer] _peers
     cdef Message _message
     cdef vector[OutputRecord] _outputs
 
-    def __cinit__(self, Scheduler scheduler not None):
+    def __cinit__(self, Scheduler scheduler not None, grammars=None):
         self._scheduler = scheduler
+        self._grammars = grammars
         self._channels = {}
         self._outputs.resize(BURST)
 
@@ -49,6 +55,10 @@ cdef class Exchange:
         with nogil:
             for i in range(self._peers.size()):
                 self._receive_from(self._peers[i])
+        if self._grammars is not None:
+            self._end_grammars()
+            for owner, good in self._grammars.ready():
+                self._scheduler.release(*owner, good)
 
     def deliver(self):
         """Write the scheduler's outputs into the rings, as far as there is room, and ring each bell at most once."""
@@ -91,7 +101,7 @@ cdef class Exchange:
             if received == Received.kNothing:
                 return
             if received == Received.kSubmit:
-                self._scheduler.impl().submit(peer.front_end, self._message.head, self._message.prompt.data())
+                self._submit(peer.front_end)
             elif received == Received.kCancel:
                 self._scheduler.impl().cancel(
                     peer.front_end, self._message.about.slot, self._message.about.generation
@@ -104,6 +114,31 @@ cdef class Exchange:
                 self._scheduler.impl().resume(
                     peer.front_end, self._message.about.slot, self._message.about.generation
                 )
+
+    cdef void _submit(self, uint32_t front_end) noexcept nogil:
+        cdef FinishReason refused = self._scheduler.impl().submit(
+            front_end, self._message.head, self._message.prompt.data(), self._message.payload.data()
+        )
+        if refused == FinishReason.kNone and self._message.head.steering.grammar_bytes > 0:
+            with gil:
+                self._begin_grammar((front_end, self._message.head.slot, self._message.head.generation))
+
+    cdef _begin_grammar(self, tuple owner):
+        """Let the grammar of a sequence, which ends the message's payload, be made ready."""
+        cdef size_t start = self._message.payload.size() - self._message.head.steering.grammar_bytes
+        cdef const char* text = <const char*> self._message.payload.data() + start
+        cdef bytes grammar = text[:self._message.head.steering.grammar_bytes]
+        if self._grammars is None:
+            return self._scheduler.release(*owner, False)
+        self._end_grammars()  # one of the same name may have ended in this turn
+        try:
+            self._grammars.begin(owner, grammar.decode())
+        except UnicodeDecodeError:
+            self._scheduler.release(*owner, False)
+
+    cdef _end_grammars(self):
+        for owner in self._scheduler.take_guided_ended():
+            self._grammars.end(owner)
 
     cdef void _deliver_to(self, Peer peer) noexcept nogil:
         cdef uint32_t room, count

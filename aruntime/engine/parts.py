@@ -1,5 +1,6 @@
 """What the loop turns: a decoder and a tensor model each bring a runner and an exchange of their own."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +9,8 @@ from aruntime.queue.channel import EngineChannel
 from aruntime.scheduler.scheduler import StepPlan
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+Owner = tuple[int, int, int]  # front end, slot, generation
 
 
 class Step(Protocol):
@@ -36,3 +39,16 @@ class Exchange(Protocol):
     def awake(self) -> None: ...
     @property
     def refused(self) -> int: ...
+
+
+class Grammars(Protocol):
+    """Makes grammars ready, beside the loop. A sequence with one is held until its own is."""
+
+    def begin(self, owner: Owner, grammar: str) -> None:
+        """Start to make the grammar of a new sequence ready. Waits for nothing; the text is an input."""
+
+    def ready(self) -> Iterable[tuple[Owner, bool]]:
+        """Whose grammars have become ready since the last call, and whether each is any good."""
+
+    def end(self, owner: Owner) -> None:
+        """A sequence with a grammar has ended, wherever it was."""

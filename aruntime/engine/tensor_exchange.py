@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aruntime.base import log
+from aruntime.engine.parts import Owner
 from aruntime.queue.channel import EngineChannel
 from aruntime.scheduler.scheduler import Scheduler
 
 HELD_BYTES_MAX = 64 << 20
 _BURST = 256  # messages or records moved for one front end before the next has its turn
-
-Owner = tuple[int, int, int]  # front end, slot, generation
 
 
 @dataclass(slots=True, eq=False)
@@ -144,7 +143,7 @@ class TensorExchange:
     def _send(self, front_end: int, peer: _Peer) -> bool:
         """Write ends; False when there are none, or no room."""
         records = self._scheduler.take_outputs(front_end, min(_BURST, peer.channel.output_room))
-        for slot, generation, _, _, finish, _, _ in records:
+        for slot, generation, _, _, finish, *_ in records:
             if finish:
                 self.take((front_end, slot, generation))  # it ended before its turn came
         return bool(records) and peer.channel.send(records) > 0

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aruntime.base import log
-from aruntime.engine.tensor_exchange import Owner, TensorExchange
+from aruntime.engine.parts import Owner
+from aruntime.engine.tensor_exchange import TensorExchange
 from aruntime.engine.tensor_session import Array, Arrays, TensorSession, sample, to_array, to_tensor
 from aruntime.scheduler.scheduler import StepPlan
 from aruntime.wire.tensors import check_inputs, decode, encode

@@ -3,10 +3,12 @@
 
 import os
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from aruntime.queue.records cimport FinishReason, MessageKind, OutputRecord, Priority, SubmitHead, kRequestIdBytes, kStopTokensMax
+from aruntime.queue.records cimport (
+    FinishReason, MessageKind, OutputRecord, Priority, RecordKind, SubmitHead, kRequestIdBytes, kStopTokensMax,
+)
 
 
 def create_channel(uint64_t epoch, uint32_t submit_cells=16384, uint32_t output_records=16384, uint32_t result_cells=2):
@@ -45,10 +47,13 @@ cdef class FrontEndChannel:
                    const int32_t[::1] prompt, uint32_t max_tokens, uint32_t min_tokens, uint32_t tenant,
                    uint32_t priority, uint32_t attempt, stop_token_ids, bytes request_id, float temperature,
                    float top_p, float min_p, float presence_penalty, float frequency_penalty,
-                   float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed, bytes payload=b""):
+                   float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed,
+                   uint8_t top_logprobs=0, bint prompt_logprobs=False, uint16_t bias_pairs=0, uint16_t bad_words=0,
+                   uint16_t bad_word_tokens=0, uint32_t grammar_bytes=0, bytes payload=b""):
         """Publish one request, and ring the engine if it sleeps. False when the ring has no room for it now.
 
-        `prompt` is int32 [tokens]. Moments are of the monotonic clock. ValueError when the ring never has room.
+        `prompt` is int32 [tokens]. Moments are of the monotonic clock. `payload` and what counts its parts are those of
+        `aruntime.queue.steering`, or of a tensor model. ValueError when the ring never has room.
         """
         cdef FrontEndEnd* end = self.end()
         cdef SubmitHead head
@@ -85,6 +90,12 @@ cdef class FrontEndChannel:
         head.sampling.top_k = top_k
         head.sampling.ignore_eos = ignore_eos
         head.sampling.seed = seed
+        head.steering.top_logprobs = top_logprobs
+        head.steering.prompt_logprobs = prompt_logprobs
+        head.steering.bias_pairs = bias_pairs
+        head.steering.bad_words = bad_words
+        head.steering.bad_word_tokens = bad_word_tokens
+        head.steering.grammar_bytes = grammar_bytes
         return end.try_submit(head, &prompt[0], <const byte*> (<const char*> payload))
 
     def try_cancel(self, uint32_t slot, uint32_t generation):
@@ -100,7 +111,7 @@ cdef class FrontEndChannel:
         return self.end().try_tell(MessageKind.kResume, slot, generation)
 
     def take(self, uint32_t limit=4096):
-        """Up to `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob)."""
+        """Up to `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob, kind)."""
         if self._records.size() < limit:
             self._records.resize(limit)
         cdef uint32_t count = self.end().take(self._records.data(), limit)
@@ -163,10 +174,13 @@ cdef class EngineChannel:
                 {**_head_as_dict(self._message.head), "payload": _as_bytes(self._message.payload)})
 
     def send(self, records):
-        """Write records as `FrontEndChannel.take` gives them; returns how many there was room for."""
+        """Write records as `FrontEndChannel.take` gives them; returns how many there was room for.
+
+        The kind may be left out of those of a token or an end.
+        """
         cdef vector[OutputRecord] out
         cdef OutputRecord record
-        for slot, generation, token, index, finish, cached_tokens, logprob in records:
+        for slot, generation, token, index, finish, cached_tokens, logprob, *kind in records:
             record.slot = slot
             record.generation = generation
             record.token = token
@@ -174,6 +188,7 @@ cdef class EngineChannel:
             record.finish = <FinishReason> (<uint8_t> finish)
             record.cached_tokens = cached_tokens
             record.logprob = logprob
+            record.kind = <RecordKind> (<uint8_t> (kind[0] if kind else 0))
             out.push_back(record)
         return self.end().send(out.data(), <uint32_t> out.size())
 
@@ -224,7 +239,7 @@ cdef bytes _as_bytes(const vector[byte]& data):
 
 cdef tuple _as_tuple(const OutputRecord& record):
     return (record.slot, record.generation, record.token, record.index, <int> (<uint8_t> record.finish),
-            record.cached_tokens, record.logprob)
+            record.cached_tokens, record.logprob, <int> (<uint8_t> record.kind))
 
 
 cdef dict _head_as_dict(SubmitHead& head):
@@ -247,4 +262,10 @@ cdef dict _head_as_dict(SubmitHead& head):
         "top_k": head.sampling.top_k,
         "ignore_eos": head.sampling.ignore_eos != 0,
         "seed": head.sampling.seed,
+        "top_logprobs": head.steering.top_logprobs,
+        "prompt_logprobs": head.steering.prompt_logprobs != 0,
+        "bias_pairs": head.steering.bias_pairs,
+        "bad_words": head.steering.bad_words,
+        "bad_word_tokens": head.steering.bad_word_tokens,
+        "grammar_bytes": head.steering.grammar_bytes,
     }

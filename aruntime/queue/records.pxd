@@ -1,6 +1,6 @@
 """The records of csrc/queue/records.hpp, for Cython."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
@@ -14,6 +14,11 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         kOverloaded
         kInvalid
         kDraining
+
+    enum class RecordKind(uint8_t):
+        kToken
+        kAlternative
+        kPromptToken
 
     enum class MessageKind(uint32_t):
         kSubmit
@@ -37,6 +42,14 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         uint32_t ignore_eos
         uint64_t seed
 
+    cppclass Steering:
+        uint8_t top_logprobs
+        uint8_t prompt_logprobs
+        uint16_t bias_pairs
+        uint16_t bad_words
+        uint16_t bad_word_tokens
+        uint32_t grammar_bytes
+
     cppclass SubmitHead:
         uint32_t cells
         uint32_t slot
@@ -52,6 +65,7 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         uint32_t stop_tokens
         uint32_t payload_bytes
         SamplingParams sampling
+        Steering steering
         int32_t* stop_token_ids
         char* request_id
 
@@ -71,6 +85,7 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         int32_t token
         uint32_t index
         FinishReason finish
+        RecordKind kind
         uint32_t cached_tokens
         float logprob
 

@@ -19,6 +19,14 @@ class FinishReason(IntEnum):
     DRAINING = 8
 
 
+class RecordKind(IntEnum):
+    """What a record of the output ring tells of. Alternatives stand before the token that they are for."""
+
+    TOKEN = 0
+    ALTERNATIVE = 1
+    PROMPT_TOKEN = 2
+
+
 class Priority(IntEnum):
     """A request's class; lower goes first."""
 

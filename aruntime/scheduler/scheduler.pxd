@@ -5,6 +5,7 @@ from libcpp cimport bool
 from libcpp.memory cimport shared_ptr
 from libcpp.vector cimport vector
 
+from aruntime.queue.channel cimport byte
 from aruntime.queue.records cimport FinishReason, OutputRecord, SubmitHead
 
 
@@ -63,8 +64,15 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
 
     cppclass CppPlanned "aruntime::Planned":
         CppSequence* sequence
+        int32_t sample_row
 
     cppclass CppSequence "aruntime::Sequence":
+        uint32_t front_end
+        uint32_t slot
+        uint32_t generation
+        bool guided
+
+    cppclass Owner:
         uint32_t front_end
         uint32_t slot
         uint32_t generation
@@ -74,8 +82,6 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         int32_t sequences
         int32_t samples
         int32_t decodes
-        int32_t banned
-        int32_t penalties
         int32_t table_blocks
         int32_t table_stride
         vector[int32_t] token_ids
@@ -97,6 +103,11 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         vector[int32_t] position
         vector[int32_t] banned_row
         vector[int32_t] banned_token
+        vector[int32_t] bias_row
+        vector[int32_t] bias_token
+        vector[float] bias
+        vector[int32_t] guided_row
+        vector[int32_t] guided_token
         vector[int32_t] penalty_row
         vector[int32_t] penalty_token
         vector[int32_t] penalty_output_count
@@ -105,7 +116,11 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
 
     cppclass CppScheduler "aruntime::Scheduler":
         CppScheduler(const Limits& limits, vector[int32_t] eos) except +
-        FinishReason submit(uint32_t front_end, const SubmitHead& head, const int32_t* prompt) except +
+        FinishReason submit(
+            uint32_t front_end, const SubmitHead& head, const int32_t* prompt, const byte* payload
+        ) except +
+        void release(const Owner& owner, bool good) except +
+        vector[Owner] take_guided_ended() except +
         bool backlogged(uint32_t front_end) noexcept
         void pause(uint32_t front_end, uint32_t slot, uint32_t generation) except +
         void resume(uint32_t front_end, uint32_t slot, uint32_t generation) except +

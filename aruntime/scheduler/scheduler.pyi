@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aruntime.queue.channel import Record
 from aruntime.queue.table import Table
 
 _Ints = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
@@ -64,11 +65,17 @@ class StepPlan:
     position: _Ints
     banned_row: _Ints
     banned_token: _Ints
+    bias_row: _Ints
+    bias_token: _Ints
+    bias: _Floats
+    guided_row: _Ints
+    guided_token: _Ints
     penalty_row: _Ints
     penalty_token: _Ints
     penalty_output_count: _Ints
     penalty_in_prompt: _Ints
     def owners(self) -> list[tuple[int, int, int]]: ...
+    def guided_owners(self) -> list[tuple[int, int, int]]: ...
 
 class Scheduler:
     def __init__(
@@ -110,7 +117,16 @@ class Scheduler:
         top_k: int = 0,
         ignore_eos: bool = False,
         seed: int = 0,
+        top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
+        bias_pairs: int = 0,
+        bad_words: int = 0,
+        bad_word_tokens: int = 0,
+        grammar_bytes: int = 0,
+        payload: bytes = b"",
     ) -> int: ...
+    def release(self, front_end: int, slot: int, generation: int, good: bool = True) -> None: ...
+    def take_guided_ended(self) -> list[tuple[int, int, int]]: ...
     def backlogged(self, front_end: int) -> bool: ...
     def cancel(self, front_end: int, slot: int, generation: int) -> None: ...
     def pause(self, front_end: int, slot: int, generation: int) -> None: ...
@@ -136,7 +152,7 @@ class Scheduler:
         logprobs: np.ndarray[tuple[int, ...], np.dtype[Any]] | None = None,
     ) -> None: ...
     def fail_step(self) -> None: ...
-    def take_outputs(self, front_end: int, limit: int = 4096) -> list[tuple[int, int, int, int, int, int, float]]: ...
+    def take_outputs(self, front_end: int, limit: int = 4096) -> list[Record]: ...
     def stats(self) -> Stats: ...
     def tenant(self, tenant: int) -> TenantStats: ...
     def publish_tenants(self, table: Table, row: int, first: int, stride: int) -> None: ...

@@ -6,11 +6,12 @@ from collections import namedtuple
 import numpy
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libcpp.memory cimport make_shared
 from libcpp.vector cimport vector
 
+from aruntime.queue.channel cimport byte
 from aruntime.queue.records cimport (
     FinishReason, OutputRecord, Priority, SubmitHead, kStopTokensMax, kTenantsMax,
 )
@@ -49,8 +50,8 @@ cdef class StepPlan:
     """The tokens of one step, as arrays over the scheduler's memory: valid until it is committed and another planned.
 
     T `tokens` of S `sequences`, decodes first; R `samples` of the sequences, in the same order, are sampled.
-    The first `decodes` sequences have one token each. int32 where nothing else is said. The memory of the penalties
-    moves when it grows.
+    The first `decodes` sequences have one token each. int32 where nothing else is said. The memory of what
+    stands last, from the bans on, moves when it grows.
 
     token_ids, positions, slot_mapping [T]; token_source [D], for each decode the row of the step before whose sample is
     its token, -1 when the token is known; query_start [S + 1]; context_len [S], this step included;
@@ -58,17 +59,20 @@ cdef class StepPlan:
     temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty [R] float32; top_k [R];
     seed [R] uint64; position [R], the ordinal of the sampled token in its output;
     banned_row, banned_token [Q]: row of R, token that it must not give;
+    bias_row, bias_token, bias [B]: row of R, token, what is added to its logit (float32), each pair once;
+    guided_row, guided_token [G]: rows of R that a grammar leads, what each of these said last or -1; `guided_owners`;
     penalty_row, penalty_token, penalty_output_count, penalty_in_prompt [P]: one a row with penalties and token seen.
     """
 
     cdef shared_ptr[CppScheduler] _owner
     cdef const CppStepPlan* _plan
-    cdef list _by_token, _by_sample, _banned
+    cdef list _by_token, _by_sample
     cdef object _query_start, _context_len, _block_tables, _token_source
     cdef readonly int tokens, sequences, samples, decodes
     cdef readonly object token_ids, positions, slot_mapping, token_source, query_start, context_len, block_tables, sample_index
     cdef readonly object temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty
     cdef readonly object top_k, seed, position, banned_row, banned_token
+    cdef readonly object bias_row, bias_token, bias, guided_row, guided_token
     cdef readonly object penalty_row, penalty_token, penalty_output_count, penalty_in_prompt
 
     cdef object _ints(self, const vector[int32_t]& column):
@@ -93,7 +97,6 @@ cdef class StepPlan:
             self._floats(plan.presence_penalty), self._floats(plan.frequency_penalty),
             self._floats(plan.repetition_penalty),
         ]
-        self._banned = [self._ints(plan.banned_row), self._ints(plan.banned_token)]
 
     cdef _show(self):
         cdef const CppStepPlan* plan = self._plan
@@ -111,20 +114,31 @@ cdef class StepPlan:
             self.sample_index, self.position, self.top_k, self.seed, self.temperature, self.top_p, self.min_p,
             self.presence_penalty, self.frequency_penalty, self.repetition_penalty,
         ) = [column[rows] for column in self._by_sample]
-        rows = slice(plan.banned)
-        self.banned_row, self.banned_token = [column[rows] for column in self._banned]
-        if plan.penalties or self.penalty_row is None or len(self.penalty_row):
+        self._show_rare()
+
+    cdef _show_rare(self):
+        """What few ask for: made anew only in a step that has some, or after one that had."""
+        cdef const CppStepPlan* plan = self._plan
+        if plan.banned_row.size() or self.banned_row is None or len(self.banned_row):
+            self.banned_row, self.banned_token = self._ints(plan.banned_row), self._ints(plan.banned_token)
+        if plan.bias_row.size() or self.bias_row is None or len(self.bias_row):
+            self.bias_row, self.bias_token = self._ints(plan.bias_row), self._ints(plan.bias_token)
+            self.bias = self._floats(plan.bias)
+        if plan.guided_row.size() or self.guided_row is None or len(self.guided_row):
+            self.guided_row, self.guided_token = self._ints(plan.guided_row), self._ints(plan.guided_token)
+        if plan.penalty_row.size() or self.penalty_row is None or len(self.penalty_row):
             self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
             self.penalty_output_count = self._ints(plan.penalty_output_count)
             self.penalty_in_prompt = self._ints(plan.penalty_in_prompt)
 
     def owners(self):
         """Whose the sequences are: (front_end, slot, generation) [S]. Until the step is committed."""
-        return [
-            (self._plan.planned[i].sequence.front_end, self._plan.planned[i].sequence.slot,
-             self._plan.planned[i].sequence.generation)
-            for i in range(self._plan.planned.size())
-        ]
+        return [owner_of(self._plan.planned[i].sequence) for i in range(self._plan.planned.size())]
+
+    def guided_owners(self):
+        """Whose the guided rows are: (front_end, slot, generation) [G]. Until the step is committed."""
+        return [owner_of(self._plan.planned[i].sequence) for i in range(self._plan.planned.size())
+                if self._plan.planned[i].sequence.guided and self._plan.planned[i].sample_row >= 0]
 
 
 cdef class Scheduler:
@@ -201,8 +215,18 @@ cdef class Scheduler:
         int32_t top_k=0,
         bint ignore_eos=False,
         uint64_t seed=0,
+        uint8_t top_logprobs=0,
+        bint prompt_logprobs=False,
+        uint16_t bias_pairs=0,
+        uint16_t bad_words=0,
+        uint16_t bad_word_tokens=0,
+        uint32_t grammar_bytes=0,
+        bytes payload=b"",
     ) -> int:
         """Let a sequence wait for its turn. Returns a FinishReason: 0 (kNone) accepted, else why not.
+
+        `payload` and what counts its parts are those of `aruntime.queue.steering`. A sequence with a grammar is held
+        until `release` says that its grammar is ready.
 
         The reason is delivered as an output too, except that of a (slot, generation) that lives already.
         """
@@ -232,7 +256,28 @@ cdef class Scheduler:
         head.sampling.top_k = top_k
         head.sampling.ignore_eos = ignore_eos
         head.sampling.seed = seed
-        return <int> self.impl().submit(front_end, head, &prompt[0] if prompt.shape[0] else NULL)
+        head.steering.top_logprobs = top_logprobs
+        head.steering.prompt_logprobs = prompt_logprobs
+        head.steering.bias_pairs = bias_pairs
+        head.steering.bad_words = bad_words
+        head.steering.bad_word_tokens = bad_word_tokens
+        head.steering.grammar_bytes = grammar_bytes
+        head.payload_bytes = <uint32_t> len(payload)
+        return <int> self.impl().submit(
+            front_end, head, &prompt[0] if prompt.shape[0] else NULL, <const byte*> (<const char*> payload)
+        )
+
+    def release(self, uint32_t front_end, uint32_t slot, uint32_t generation, bint good=True) -> None:
+        """Let a held sequence wait for its turn: its grammar is ready. Or end it with kInvalid: it is not `good`."""
+        check_front_end(front_end)
+        cdef Owner owner
+        owner.front_end, owner.slot, owner.generation = front_end, slot, generation
+        self.impl().release(owner, good)
+
+    def take_guided_ended(self) -> list:
+        """Sequences with a grammar that have ended since the last call: (front_end, slot, generation)."""
+        cdef vector[Owner] ended = self.impl().take_guided_ended()
+        return [(owner.front_end, owner.slot, owner.generation) for owner in ended]
 
     def backlogged(self, uint32_t front_end) -> bool:
         """Whether `front_end` has left so many refusals untaken that its submits must stay in its ring."""
@@ -313,7 +358,7 @@ cdef class Scheduler:
         self.impl().fail_step()
 
     def take_outputs(self, uint32_t front_end, uint32_t limit=4096) -> list:
-        """At most `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob), in order."""
+        """At most `limit` records: (slot, generation, token, index, finish, cached_tokens, logprob, kind), in order."""
         check_front_end(front_end)
         cdef vector[OutputRecord] records = vector[OutputRecord](limit)
         cdef uint32_t taken = self.impl().take_outputs(front_end, records.data(), limit)
@@ -321,6 +366,7 @@ cdef class Scheduler:
             (
                 records[i].slot, records[i].generation, records[i].token, records[i].index,
                 <int> records[i].finish, records[i].cached_tokens, records[i].logprob,
+                <int> records[i].kind,
             )
             for i in range(taken)
         ]
@@ -364,6 +410,10 @@ cdef class Scheduler:
     def check_integrity(self) -> None:
         """RuntimeError when two of the scheduler's books disagree. Slow: for tests and idle moments."""
         self.impl().check_integrity()
+
+
+cdef tuple owner_of(const CppSequence* sequence):
+    return sequence.front_end, sequence.slot, sequence.generation
 
 
 cdef int check_front_end(uint32_t front_end) except -1:

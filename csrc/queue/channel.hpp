@@ -26,7 +26,7 @@ static_assert(sizeof(Cell) == kCellBytes);
 
 // Written once, before anybody has the file.
 struct ChannelLabel {
-  static constexpr std::uint64_t kMagic = 0x32304c4843525241;  // "ARRCHL02", and the layout's version with it
+  static constexpr std::uint64_t kMagic = 0x33304c4843525241;  // "ARRCHL03", and the layout's version with it
   std::uint64_t magic = kMagic;
   std::uint64_t epoch = 0;
   std::uint32_t submit_cells = 0;    // a power of two

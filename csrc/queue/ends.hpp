@@ -170,11 +170,13 @@ class FrontEndEnd {
     return publish({&cell, 1});
   }
 
-  // Copies out at most `max` records; one whose finish is no FinishReason is refused, with all that was published.
+  // Copies out at most `max` records; one of no finish or kind that there is is refused, with all that was published.
   std::uint32_t take(OutputRecord* records, std::uint32_t max) noexcept {
     const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(outputs_.published(), max));
     outputs_.copy_out(0, {records, count});
-    const auto is_good = [](const OutputRecord& record) { return record.finish <= FinishReason::kDraining; };
+    const auto is_good = [](const OutputRecord& record) {
+      return record.finish <= FinishReason::kDraining && record.kind <= RecordKind::kPromptToken;
+    };
     const auto good = static_cast<std::uint32_t>(std::find_if_not(records, records + count, is_good) - records);
     if (good < count || outputs_.lies()) {
       ++refused_;

@@ -17,6 +17,11 @@ inline constexpr std::uint32_t kTokensPerCell = kCellBytes / sizeof(std::int32_t
 inline constexpr std::uint32_t kRequestIdBytes = 128;
 inline constexpr std::uint32_t kStopTokensMax = 16;
 inline constexpr std::uint32_t kTenantsMax = 256;
+inline constexpr std::uint32_t kTopLogprobsMax = 20;       // OpenAI's
+inline constexpr std::uint32_t kBiasPairsMax = 300;        // OpenAI's
+inline constexpr std::uint32_t kBadWordsMax = 256;
+inline constexpr std::uint32_t kBadWordTokensMax = 1024;   // of all bad words together
+inline constexpr std::uint32_t kGrammarBytesMax = 1 << 18;
 
 enum class MessageKind : std::uint32_t { kSubmit = 1, kCancel = 2, kPause = 3, kResume = 4 };
 
@@ -50,8 +55,21 @@ struct SamplingParams {
 };
 static_assert(sizeof(SamplingParams) == 40);
 
+// What else a decoder is asked, and how much of it lies in the payload: `bias_pairs` times (int32 token, float32 bias),
+// then `bad_words` times (int32 length, so many int32 tokens; `bad_word_tokens` in all), then the grammar's text, UTF-8.
+struct Steering {
+  std::uint8_t top_logprobs = 0;    // alternatives told with every token
+  std::uint8_t prompt_logprobs = 0; // 1: the prompt's tokens are told with their logprobs first
+  std::uint16_t bias_pairs = 0;
+  std::uint16_t bad_words = 0;
+  std::uint16_t bad_word_tokens = 0;
+  std::uint32_t grammar_bytes = 0;
+};
+static_assert(sizeof(Steering) == 12);
+
 // The head of a submit message: five cells. The prompt follows, ceil(prompt_tokens / 16) cells of int32 token ids, then
-// ceil(payload_bytes / 64) cells of what a tensor model computes on, whose rows the prompt only counts.
+// ceil(payload_bytes / 64) cells: for a decoder what `Steering` says, for a tensor model what it computes on, whose rows
+// the prompt only counts.
 struct alignas(kCellBytes) SubmitHead {
   MessageKind kind = MessageKind::kSubmit;
   std::uint32_t cells = 0;  // of the whole message, head included
@@ -68,6 +86,7 @@ struct alignas(kCellBytes) SubmitHead {
   std::uint32_t stop_tokens = 0;  // how many of stop_token_ids count
   std::uint32_t payload_bytes = 0;
   alignas(kCellBytes) SamplingParams sampling;
+  Steering steering;
   alignas(kCellBytes) std::int32_t stop_token_ids[kStopTokensMax] = {};
   char request_id[kRequestIdBytes] = {};  // padded with zeros
 };
@@ -83,6 +102,13 @@ struct alignas(kCellBytes) SlotMessage {
 };
 static_assert(sizeof(SlotMessage) == kCellBytes);
 
+// What a record tells of. Alternatives, the likeliest first, stand before the token or prompt token that they are for.
+enum class RecordKind : std::uint8_t {
+  kToken = 0,        // of the output; or an end
+  kAlternative = 1,  // a token that could have stood there, and its logprob
+  kPromptToken = 2,  // `index` is its place in the prompt, from 1 on: nothing foretells the first
+};
+
 // One token, or the end, or both, of the sequence that the front end knows as (slot, generation).
 struct OutputRecord {
   std::uint32_t slot = 0;
@@ -90,9 +116,10 @@ struct OutputRecord {
   std::int32_t token = -1;    // -1: no token, an end only
   std::uint32_t index = 0;    // the token's place in the output, from 0: a gap is a fault
   FinishReason finish = FinishReason::kNone;
-  std::uint8_t reserved8[3] = {};
+  RecordKind kind = RecordKind::kToken;
+  std::uint8_t reserved8[2] = {};
   std::uint32_t cached_tokens = 0;  // of the prompt, not computed again
-  float logprob = 0.0f;             // of the token, natural logarithm, before temperature; 0 when not computed
+  float logprob = 0.0f;             // of the token, natural logarithm, before temperature, finite; 0 when not computed
   std::uint32_t reserved = 0;
 };
 static_assert(sizeof(OutputRecord) == 32);

@@ -5,16 +5,10 @@
 #include <cstdint>
 
 #include "queue/records.hpp"
+#include "scheduler/guidance.hpp"
 #include "scheduler/limits.hpp"
 
 namespace aruntime {
-
-// Whether all `count` ids name a token of the vocabulary. No early exit, so that it runs in vectors.
-inline bool are_tokens(const std::int32_t* ids, std::uint32_t count, std::int32_t vocab) noexcept {
-  std::uint32_t wrong = 0;
-  for (std::uint32_t i = 0; i < count; ++i) wrong |= static_cast<std::uint32_t>(ids[i]) >= static_cast<std::uint32_t>(vocab);
-  return wrong == 0;
-}
 
 // Comparisons are written so that a NaN fails them. Ranges: OpenAI's where it has one, else what the number means.
 inline bool is_valid(const SamplingParams& sampling) noexcept {
@@ -27,13 +21,21 @@ inline bool is_valid(const SamplingParams& sampling) noexcept {
          sampling.top_k >= 0;
 }
 
+// Of the payload only its size: `Guidance` reads it, the engine the grammar.
+inline bool is_valid(const Steering& steering, std::uint32_t payload_bytes) noexcept {
+  return steering.top_logprobs <= kTopLogprobsMax && steering.prompt_logprobs <= 1 &&
+         steering.bias_pairs <= kBiasPairsMax && steering.bad_words <= kBadWordsMax &&
+         steering.bad_word_tokens <= kBadWordTokensMax && steering.grammar_bytes <= kGrammarBytesMax &&
+         payload_bytes == payload_bytes_of(steering);
+}
+
 // `prompt` holds head.prompt_tokens ids.
 inline bool is_valid(const SubmitHead& head, const std::int32_t* prompt, const Limits& limits) noexcept {
   return head.prompt_tokens >= 1 && head.prompt_tokens < static_cast<std::uint32_t>(limits.tokens_max()) &&
          head.max_tokens >= 1 && head.stop_tokens <= kStopTokensMax &&
          head.priority <= Priority::kBatch && head.tenant < kTenantsMax && std::isfinite(head.arrived_s) &&
          head.deadline_s > -std::numeric_limits<double>::infinity() &&
-         is_valid(head.sampling) &&
+         is_valid(head.sampling) && is_valid(head.steering, head.payload_bytes) &&
          are_tokens(head.stop_token_ids, head.stop_tokens, limits.vocab) &&
          are_tokens(prompt, head.prompt_tokens, limits.vocab);
 }

@@ -32,11 +32,18 @@ inline void Scheduler::set_tenant(std::uint32_t tenant, const TenantTerms& terms
   tenants_end_ = std::max(tenants_end_, tenant + 1);
 }
 
-inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead& head, const std::int32_t* prompt) {
+inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead& head, const std::int32_t* prompt,
+                                      const std::byte* payload) {
   FrontEnd& owner = front_ends_[front_end];
   const std::uint64_t key = FrontEnd::key(head.slot, head.generation);
   if (owner.sequences.contains(key)) return FinishReason::kInvalid;
-  if (const FinishReason reason = refusal(owner, head, prompt); reason != FinishReason::kNone) {
+  std::unique_ptr<Guidance> guidance;
+  FinishReason reason = refusal(owner, head, prompt);
+  if (reason == FinishReason::kNone && (head.steering.bias_pairs > 0 || head.steering.bad_words > 0)) {
+    guidance = std::make_unique<Guidance>();
+    if (!guidance->read(head.steering, payload, limits_.vocab)) reason = FinishReason::kInvalid;
+  }
+  if (reason != FinishReason::kNone) {
     OutputRecord record;
     record.slot = head.slot;
     record.generation = head.generation;
@@ -46,7 +53,7 @@ inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead&
   }
   Sequence& sequence = make();
   const Tenant& tenant = order_.tenant(head.tenant);
-  sequence.begin(head, prompt, limits_, eos_, tenant.blocks_max(limits_.blocks));
+  sequence.begin(head, prompt, std::move(guidance), limits_, eos_, tenant.blocks_max(limits_.blocks));
   sequence.root = tenant.terms.prefix_group;
   sequence.front_end = front_end;
   tenants_end_ = std::max(tenants_end_, head.tenant + 1);
@@ -59,8 +66,16 @@ inline FinishReason Scheduler::submit(std::uint32_t front_end, const SubmitHead&
   flow.queue.reserve(static_cast<std::size_t>(++flow.here));
   deadlines_.reserve(sequences_.size());
   if (std::isfinite(sequence.deadline_s)) deadlines_.add(sequence);
-  wait(sequence);
+  sequence.held ? rest(sequence) : wait(sequence);
   return FinishReason::kNone;
+}
+
+inline void Scheduler::release(const Owner& owner, bool good) {
+  Sequence* sequence = find(owner.front_end, owner.slot, owner.generation);
+  if (!sequence || !sequence->held) return;
+  sequence->held = false;
+  if (!good) return finish(*sequence, FinishReason::kInvalid);
+  resume(owner.front_end, owner.slot, owner.generation);
 }
 
 inline FinishReason Scheduler::refusal(const FrontEnd& owner, const SubmitHead& head,
@@ -107,14 +122,19 @@ inline void Scheduler::pause(std::uint32_t front_end, std::uint32_t slot, std::u
   } else {
     stop_waiting(*sequence);
   }
-  sequence->state = State::kPaused;
+  rest(*sequence);
+}
+
+// Lets a sequence that is in nobody's way do nothing.
+inline void Scheduler::rest(Sequence& sequence) noexcept {
+  sequence.state = State::kPaused;
   ++counted_.paused;
-  ++order_.tenant(*sequence).paused;
+  ++order_.tenant(sequence).paused;
 }
 
 inline void Scheduler::resume(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) {
   Sequence* sequence = find(front_end, slot, generation);
-  if (!sequence || sequence->state != State::kPaused) return;
+  if (!sequence || sequence->state != State::kPaused || sequence->held) return;
   --counted_.paused;
   --order_.tenant(*sequence).paused;
   if (sequence->resident() && counted_.running < limits_.sequences_max) {
@@ -214,6 +234,7 @@ inline void Scheduler::retire(Sequence& sequence) {
   if (sequence.resident()) vacate(sequence);
   --order_.tenant(sequence).flow(sequence).here;
   counted_.tokens_left -= sequence.tokens_left();
+  if (sequence.guided) guided_ended_.push_back({sequence.front_end, sequence.slot, sequence.generation});
   sequence.state = State::kFinished;
 }
 

@@ -16,6 +16,8 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "admission/verdict.hpp"
@@ -23,6 +25,7 @@
 #include "queue/records.hpp"
 #include "scheduler/check.hpp"
 #include "scheduler/front_end.hpp"
+#include "scheduler/guidance.hpp"
 #include "scheduler/limits.hpp"
 #include "scheduler/order.hpp"
 #include "scheduler/pace.hpp"
@@ -31,6 +34,11 @@
 #include "scheduler/tenants.hpp"
 
 namespace aruntime {
+
+// Whose a sequence is, and what its front end calls it.
+struct Owner {
+  std::uint32_t front_end, slot, generation;
+};
 
 class Scheduler {
  public:
@@ -50,7 +58,16 @@ class Scheduler {
 
   // Lets a sequence wait for its turn. kNone: accepted. Else the reason, which its front end is told as an output too,
   // but for a second submit of a (slot, generation) that lives: its only answer is the living one's.
-  FinishReason submit(std::uint32_t front_end, const SubmitHead& head, const std::int32_t* prompt);
+  // `payload` holds head.payload_bytes, which are what head.steering says. A sequence with a grammar is held, as a paused
+  // one is, until it is released.
+  FinishReason submit(std::uint32_t front_end, const SubmitHead& head, const std::int32_t* prompt,
+                      const std::byte* payload = nullptr);
+
+  // The grammar of a held sequence is ready: it waits for its turn. Or it is no good: the sequence ends with kInvalid.
+  void release(const Owner& owner, bool good);
+
+  // Sequences with a grammar that have ended since this was last asked.
+  std::vector<Owner> take_guided_ended() { return std::exchange(guided_ended_, {}); }
 
   // Whether `front_end` has left so many refusals untaken that its submits must stay in its ring.
   bool backlogged(std::uint32_t front_end) const noexcept;
@@ -120,6 +137,7 @@ class Scheduler {
   Sequence& make();
   void recycle(Sequence& sequence);
   void wait(Sequence& sequence);
+  void rest(Sequence& sequence) noexcept;
   void stop_waiting(Sequence& sequence);
   void count_waiting(Sequence& sequence);
   void uncount_waiting(Sequence& sequence) noexcept;
@@ -201,6 +219,7 @@ class Scheduler {
   std::array<FrontEnd, kFrontEndsMax> front_ends_;
   std::deque<Sequence> sequences_;  // as many as ever lived at once
   std::vector<Sequence*> free_;
+  std::vector<Owner> guided_ended_;
 };
 
 }  // namespace aruntime

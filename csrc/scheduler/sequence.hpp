@@ -18,6 +18,7 @@
 
 #include "cache/block_pool.hpp"
 #include "queue/records.hpp"
+#include "scheduler/guidance.hpp"
 #include "scheduler/limits.hpp"
 #include "scheduler/list.hpp"
 #include "scheduler/token_counts.hpp"
@@ -61,6 +62,10 @@ struct Sequence {
   std::int32_t min_tokens = 0;
   std::vector<std::int32_t> stops;  // tokens that end it, end-of-sequence included
   std::unique_ptr<TokenCounts> counts;  // only when a penalty is set
+  std::unique_ptr<Guidance> guidance;   // only when there are biases or bad words
+  bool guided = false;      // a grammar says what it may say
+  bool held = false;        // until its grammar is ready: paused, and not to be resumed
+  bool looks_back = false;  // what it has said decides what it may say next: it is not planned a step ahead
 
   double arrived_s = 0.0;
   double deadline_s = std::numeric_limits<double>::infinity();
@@ -82,8 +87,9 @@ struct Sequence {
   }
 
   // Fills a free sequence from a checked head, and reserves all the memory that it will ever need.
-  void begin(const SubmitHead& head, const std::int32_t* prompt, const Limits& limits,
-             const std::vector<std::int32_t>& eos, std::int64_t blocks_max) {  // blocks that its tenant may hold
+  void begin(const SubmitHead& head, const std::int32_t* prompt, std::unique_ptr<Guidance> what_to_say,
+             const Limits& limits, const std::vector<std::int32_t>& eos,
+             std::int64_t blocks_max) {  // blocks that its tenant may hold
     priority = head.priority;
     tenant = head.tenant;
     slot = head.slot;
@@ -105,6 +111,9 @@ struct Sequence {
     deadline_s = head.deadline_s;
     due_s = std::min(deadline_s, arrived_s + kPatience_s);
     begin_counts(limits.vocab);
+    guidance = std::move(what_to_say);
+    guided = held = head.steering.grammar_bytes > 0;
+    looks_back = counts || guided || (guidance && guidance->looks_back());
   }
 
   // Adds a token to the output.

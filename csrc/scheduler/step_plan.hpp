@@ -2,7 +2,8 @@
 //
 //   T tokens, of S sequences in order, decodes first; R of them, in the same order, have their last logits sampled
 //
-// Columns keep their place and capacity for life (but those of the penalties, which grow), so a step allocates nothing.
+// Columns keep their place and capacity for life (but those of what few ask for, from `banned_row` on, which grow), so a
+// step allocates nothing.
 // The block tables of the last plan stay where they are: a sequence that keeps its row adds its new block only.
 #pragma once
 
@@ -31,7 +32,7 @@ class StepPlan {
 
   StepWork work;
   double planned_s = 0.0;
-  std::int32_t tokens = 0, sequences = 0, samples = 0, decodes = 0, banned = 0, penalties = 0;
+  std::int32_t tokens = 0, sequences = 0, samples = 0, decodes = 0;
   std::int32_t table_blocks = 0;  // of the widest table in this step
   std::int32_t table_stride = 0;  // int32s from one row of block_tables to the next
 
@@ -48,6 +49,9 @@ class StepPlan {
   Column<std::uint64_t> seed;                                            // [R]
   Column<std::int32_t> position;                                         // [R] ordinal of the token in the output
   Column<std::int32_t> banned_row, banned_token;                         // tokens that this sample must not give
+  Column<std::int32_t> bias_row, bias_token;                             // each pair once
+  Column<float> bias;                                                    // what is added to its logit
+  Column<std::int32_t> guided_row, guided_token;                         // whom a grammar leads; what it said last, or -1
   Column<std::int32_t> penalty_row, penalty_token, penalty_output_count, penalty_in_prompt;  // one a distinct token
 
   Column<Planned> planned;  // [S]; empty again once committed
@@ -60,7 +64,7 @@ class StepPlan {
     for (auto* column : {&temperature, &top_p, &min_p, &presence_penalty, &frequency_penalty, &repetition_penalty}) {
       column->resize(s);
     }
-    for (auto* column : {&banned_row, &banned_token}) column->resize(s * (eos_tokens + kStopTokensMax));
+    for (auto* column : {&banned_row, &banned_token}) column->reserve(s * (eos_tokens + kStopTokensMax));
     query_start.resize(s + 1);
     seed.resize(s);
     block_tables.resize(s * static_cast<std::size_t>(table_stride));
@@ -69,9 +73,13 @@ class StepPlan {
   }
 
   void clear() noexcept {
-    tokens = sequences = samples = decodes = banned = penalties = table_blocks = 0;
+    tokens = sequences = samples = decodes = table_blocks = 0;
     work = {};
-    for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt}) column->clear();
+    for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt, &banned_row,
+                         &banned_token, &bias_row, &bias_token, &guided_row, &guided_token}) {
+      column->clear();
+    }
+    bias.clear();
     planned.clear();
   }
 
@@ -137,15 +145,29 @@ class StepPlan {
     top_k[row] = sampling.top_k;
     seed[row] = sampling.seed;
     position[row] = ordinal;
-    if (ordinal < sequence.min_tokens) ban(static_cast<std::int32_t>(row), sequence.stops);
-    if (sequence.counts) penalize(static_cast<std::int32_t>(row), *sequence.counts);
+    const auto at = static_cast<std::int32_t>(row);
+    if (ordinal < sequence.min_tokens) {
+      for (const std::int32_t token : sequence.stops) ban(at, token);
+    }
+    if (sequence.counts) penalize(at, *sequence.counts);
+    if (sequence.guidance) guide(at, sequence, *sequence.guidance);
+    if (sequence.guided) {
+      guided_row.push_back(at);
+      guided_token.push_back(sequence.outputs() > 0 ? sequence.tokens.back() : -1);
+    }
   }
 
-  void ban(std::int32_t row, const std::vector<std::int32_t>& stops) noexcept {
-    for (const std::int32_t token : stops) {
-      banned_row[static_cast<std::size_t>(banned)] = row;
-      banned_token[static_cast<std::size_t>(banned++)] = token;
-    }
+  void ban(std::int32_t row, std::int32_t token) {
+    banned_row.push_back(row);
+    banned_token.push_back(token);
+  }
+
+  void guide(std::int32_t row, const Sequence& sequence, const Guidance& guidance) {
+    bias_row.insert(bias_row.end(), guidance.bias_token.size(), row);
+    bias_token.insert(bias_token.end(), guidance.bias_token.begin(), guidance.bias_token.end());
+    bias.insert(bias.end(), guidance.bias.begin(), guidance.bias.end());
+    guidance.each_ban(sequence.tokens.data() + sequence.prompt_tokens, static_cast<std::size_t>(sequence.outputs()),
+                      [&](std::int32_t token) { ban(row, token); });
   }
 
   void penalize(std::int32_t row, const TokenCounts& counts) {
@@ -153,7 +175,6 @@ class StepPlan {
     penalty_token.insert(penalty_token.end(), counts.token().begin(), counts.token().end());
     penalty_output_count.insert(penalty_output_count.end(), counts.output_count().begin(), counts.output_count().end());
     penalty_in_prompt.insert(penalty_in_prompt.end(), counts.in_prompt().begin(), counts.in_prompt().end());
-    penalties = static_cast<std::int32_t>(penalty_row.size());
   }
 
   std::int32_t block_tokens_;

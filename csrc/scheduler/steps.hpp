@@ -42,7 +42,7 @@ inline const StepPlan& Scheduler::plan(double now_s) {
 inline bool Scheduler::decodes_now(const Sequence& sequence) const noexcept {
   if (sequence.pending == 0) return true;
   // It ends with the token that is being sampled; or what it has said counts in what it may say next.
-  return sequence.size() + sequence.pending < sequence.tokens_max && !sequence.counts;
+  return sequence.size() + sequence.pending < sequence.tokens_max && !sequence.looks_back;
 }
 
 // Makes sure that everyone who decodes has room for the token.

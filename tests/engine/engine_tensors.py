@@ -199,7 +199,7 @@ class TensorWorld:
     def _read(self) -> None:
         records = self.front.take()
         self._unread.update({slot: result for slot, _, result in self.front.take_results()})
-        for slot, _, _, _, finish, _, _ in records:
+        for slot, _, _, _, finish, *_ in records:
             assert slot not in self.ends, f"{slot} ended twice"
             self.ends[slot] = FinishReason(finish)
             result = self._unread.pop(slot, None)

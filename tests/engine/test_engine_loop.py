@@ -1,6 +1,8 @@
 """The loop over a real scheduler, exchange, channel and table; only the model is played."""
 
+import math
 import os
+import struct
 import threading
 import time
 from array import array
@@ -82,7 +84,7 @@ class World:
         deadline = time.monotonic() + 5
         while not until(seen):
             assert time.monotonic() < deadline, f"only {seen}"
-            seen += [(slot, token, index, finish) for slot, _, token, index, finish, _, _ in self.front.take()]
+            seen += [(slot, token, index, finish) for slot, _, token, index, finish, *_ in self.front.take()]
             time.sleep(0.002)
         return seen
 
@@ -207,3 +209,65 @@ def test_an_idle_engine_keeps_its_heartbeat(world: World) -> None:
     before = world.table.get(ENGINE_ROW, Column.HEARTBEAT_US)
     time.sleep(0.6)
     assert world.table.get(ENGINE_ROW, Column.HEARTBEAT_US) > before
+
+
+class PlayedGrammars:
+    """Ready, or no good, in the turn after they came."""
+
+    def __init__(self) -> None:
+        self.begun: dict[tuple[int, int, int], str] = {}
+        self.ended: list[tuple[int, int, int]] = []
+
+    def begin(self, owner: tuple[int, int, int], grammar: str) -> None:
+        self.begun[owner] = grammar
+
+    def ready(self) -> list[tuple[tuple[int, int, int], bool]]:
+        return [(owner, grammar == "good") for owner, grammar in self.begun.items()]
+
+    def end(self, owner: tuple[int, int, int]) -> None:
+        self.ended.append(owner)
+
+
+@pytest.fixture
+def exchange() -> Iterator[tuple[Exchange, Scheduler, FrontEndChannel, PlayedGrammars]]:
+    scheduler = Scheduler(
+        sequences_max=4, step_tokens_max=32, waiting_max=4, context_max=64, blocks=16, vocab=10, eos_token_ids=[9]
+    )
+    grammars = PlayedGrammars()
+    fds = [create_bell(), create_bell(), create_channel(1, 256, 16)]
+    made = Exchange(scheduler, grammars)
+    made.attach(1, EngineChannel(fds[2], fds[1], 1))
+    yield made, scheduler, FrontEndChannel(fds[2], fds[0], 1), grammars
+    for fd in fds:
+        os.close(fd)
+
+
+def say(front: FrontEndChannel, slot: int, grammar: bytes) -> None:
+    assert front.try_submit(
+        slot=slot, generation=1, arrived_s=0, deadline_s=math.inf, prompt=array("i", [1, 2, 3]), max_tokens=3,
+        min_tokens=0, tenant=0, priority=1, attempt=1, stop_token_ids=(), request_id=b"r", temperature=0, top_p=1,
+        min_p=0, presence_penalty=0, frequency_penalty=0, repetition_penalty=1, top_k=0, ignore_eos=False, seed=0,
+        bias_pairs=1, bad_words=1, bad_word_tokens=2, grammar_bytes=len(grammar),
+        payload=struct.pack("<if3i", 4, 1.0, 2, 1, 2) + grammar,
+    )  # fmt: skip
+
+
+def test_the_grammar_of_a_request_reaches_who_makes_it_ready_and_is_told_of_its_end(
+    exchange: tuple[Exchange, Scheduler, FrontEndChannel, PlayedGrammars],
+) -> None:
+    engine, scheduler, front, grammars = exchange
+    for slot, grammar in enumerate((b"good", "schlecht ü".encode(), b"\xff")):
+        say(front, slot, grammar)
+    engine.receive()
+    assert grammars.begun == {(1, 0, 1): "good", (1, 1, 1): "schlecht ü"}
+    plan = scheduler.plan(0.0)
+    assert plan.guided_owners() == [(1, 0, 1)]
+    engine.receive()
+    assert sorted(grammars.ended) == [(1, 1, 1), (1, 2, 1)]
+    engine.deliver()
+    assert [(slot, finish) for slot, _, _, _, finish, *_ in front.take()] == [(2, 7), (1, 7)]
+
+
+def test_an_engine_that_knows_no_grammars_ends_such_a_request_as_invalid(world: World) -> None:
+    say(world.front, 0, b"good")
+    assert world.outputs(ended()) == [(0, -1, 0, FinishReason.INVALID)]

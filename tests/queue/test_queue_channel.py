@@ -17,7 +17,8 @@ from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, 
 U32 = st.integers(0, 2**32 - 1)
 I32 = st.integers(-(2**31), 2**31 - 1)
 F32 = st.floats(width=32, allow_nan=False)
-OUTPUT = st.tuples(U32, U32, I32, U32, st.integers(0, 8), U32, F32)
+U16 = st.integers(0, 2**16 - 1)
+OUTPUT = st.tuples(U32, U32, I32, U32, st.integers(0, 8), U32, F32, st.integers(0, 2))
 
 
 @given(
@@ -31,6 +32,8 @@ OUTPUT = st.tuples(U32, U32, I32, U32, st.integers(0, 8), U32, F32)
         | {name: F32 for name in ("presence_penalty", "frequency_penalty", "repetition_penalty")}
         | {name: st.floats(allow_nan=False) for name in ("arrived_s", "deadline_s")}
         | {"top_k": I32, "seed": st.integers(0, 2**64 - 1), "ignore_eos": st.booleans(), "priority": st.integers(0, 2)}
+        | {name: U16 for name in ("bias_pairs", "bad_words", "bad_word_tokens")}
+        | {"grammar_bytes": U32, "top_logprobs": st.integers(0, 255), "prompt_logprobs": st.booleans()}
     ),
 )
 def test_every_number_of_a_submit_arrives_untouched(
@@ -116,7 +119,7 @@ def test_a_full_submit_ring_is_an_answer_and_changes_nothing(line: Line) -> None
 
 
 def test_a_full_output_ring_takes_what_fits(line: Line) -> None:
-    records = [(slot, 0, 1, 0, 0, 0, 0.0) for slot in range(20)]
+    records = [(slot, 0, 1, 0, 0, 0, 0.0, 0) for slot in range(20)]
     assert line.engine.send(records) == 16
     assert line.engine.send(records) == 0
     assert line.front_end.take(4) == records[:4]

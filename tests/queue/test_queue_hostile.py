@@ -40,7 +40,7 @@ def empty_both_rings(line: Line) -> None:
     for _ in range(16 + 2):
         records = line.front_end.take()
         assert len(records) <= 16
-        assert all(0 <= record[4] <= 8 for record in records)
+        assert all(0 <= record[4] <= 8 and 0 <= record[7] <= 2 for record in records)
     for _ in range(16 + 2):
         assert sum(len(result) for _, _, result in line.front_end.take_results()) < 16 * CELL_BYTES
 
@@ -105,9 +105,12 @@ def test_a_malformed_cancel_is_refused(line: Line) -> None:
     assert line.engine.receive() == ("refused",)
 
 
-def test_an_output_with_an_unknown_end_is_refused_and_those_before_it_are_kept(line: Line) -> None:
+@pytest.mark.parametrize(("at", "value"), [(16, b"\x09"), (17, b"\x03")])
+def test_an_output_of_an_unknown_end_or_kind_is_refused_and_those_before_it_are_kept(
+    line: Line, at: int, value: bytes
+) -> None:
     line.engine.send([(slot, 0, 1, 0, 0, 0, 0.0) for slot in range(3)])
-    write(line, RECORDS + 32 + 16, b"\x09")
+    write(line, RECORDS + 32 + at, value)
     assert [record[0] for record in line.front_end.take()] == [0]
     assert line.front_end.refused == 1
     assert line.front_end.take() == []

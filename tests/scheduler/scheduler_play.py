@@ -43,4 +43,4 @@ def told(scheduler: Scheduler, front_end: int = 1, limit: int = 4096) -> list[tu
     """(slot, token, index, finish) of what can be taken."""
     taken = scheduler.take_outputs(front_end, limit)
     scheduler.check_integrity()
-    return [(slot, token, index, finish) for slot, _, token, index, finish, _, _ in taken]
+    return [(slot, token, index, finish) for slot, _, token, index, finish, *_ in taken]

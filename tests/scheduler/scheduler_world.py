@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from aruntime.queue.steering import steering
 from aruntime.scheduler.scheduler import Scheduler, StepPlan
 
 STOP, LENGTH, CANCELLED, DEADLINE, MODEL_ERROR, OVERLOADED, INVALID, DRAINING = range(1, 9)
@@ -44,6 +45,9 @@ class Request:
     deadline_s: float = float("inf")
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    grammar: str = ""
     told: list[int] = field(default_factory=list)
     finish: int = 0
     cancelled: bool = False
@@ -54,12 +58,16 @@ class Request:
     def stops(self) -> set[int]:
         return set(self.stop_token_ids) | (set() if self.ignore_eos else {EOS})
 
+    def banned(self, said: list[int]) -> set[int]:
+        """What may not follow what was said."""
+        words = {word[-1] for word in self.bad_words if said[len(said) - len(word) + 1 :] == list(word[:-1])}
+        return words | (self.stops if len(said) < self.min_tokens else set())
+
     def answer(self, context_max: int) -> tuple[list[int], int]:
         """The tokens and the end of an undisturbed run."""
         tokens: list[int] = []
         while len(tokens) < self.max_tokens and len(self.prompt) + len(tokens) < context_max:
-            banned = self.stops if len(tokens) < self.min_tokens else set()
-            token = next_token(self.seed, len(tokens), self.prompt + tokens, banned)
+            token = next_token(self.seed, len(tokens), self.prompt + tokens, self.banned(tokens))
             if token in self.stops:
                 return tokens, STOP
             tokens.append(token)
@@ -89,6 +97,7 @@ class World:
             int, tuple[int, int]
         ] = {}  # slot: token, hash of all tokens up to it and the root they are under
         self.sampled: dict[Key, list[int]] = {}  # also the stop token
+        self.released: set[Key] = set()
         self.under_way: list[Step] = []
         self.last_sample: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None = None
         self.groups: dict[int, int] = {}  # tenant: prefix group
@@ -118,6 +127,7 @@ class World:
             repetition_penalty=request.repetition_penalty,
             presence_penalty=request.presence_penalty,
             seed=request.seed,
+            **steering(request.logit_bias, request.bad_words, request.grammar)._asdict(),
         )
         self.requests[request.key] = request
         if not answer:
@@ -135,6 +145,12 @@ class World:
         self.requests[key].paused = not resume
         self.check()
 
+    def release(self, key: Key) -> None:
+        """The grammar of a request is ready, if it has one and lives."""
+        self.released.add(key)
+        self.scheduler.release(*key)
+        self.check()
+
     def drop(self, front_end: int) -> None:
         self.scheduler.drop_front_end(front_end)
         self.requests = {key: request for key, request in self.requests.items() if key[0] != front_end}
@@ -143,7 +159,7 @@ class World:
     def take(self, front_end: int, limit: int = 4096) -> list[Key]:
         """Take outputs, check each against the undisturbed run, and return the keys that ended."""
         ended = []
-        for slot, generation, token, index, finish, _, _ in self.scheduler.take_outputs(front_end, limit):
+        for slot, generation, token, index, finish, *_ in self.scheduler.take_outputs(front_end, limit):
             request = self.requests[front_end, slot, generation]
             assert not request.finish, "told after its end"
             assert index == len(request.told)
@@ -182,9 +198,11 @@ class World:
         assert len({owner.key for owner in owners}) == plan.sequences == len(owners), "twice in one step"
         for owner in owners:
             assert not owner.cancelled
-            assert not owner.paused
+            assert not owner.paused or owner.grammar  # while it is held, a pause says nothing new
+            assert not owner.grammar or owner.key in self.released
             assert owner.deadline_s > self.now_s
         self._check_penalties(plan, owners)
+        self._check_guidance(plan, owners)
         if plan.tokens:
             self.under_way.append(Step(plan, owners))
         return plan
@@ -225,6 +243,7 @@ class World:
     def finish(self) -> None:
         """Run until nothing waits or runs; every request must have been told one end, and every block be back."""
         for request in self.requests.values():
+            self.release(request.key)
             if request.paused:
                 self.pause(request.key, resume=True)
         work = sum(len(r.prompt) + r.max_tokens for r in self.requests.values() if not r.finish)
@@ -317,6 +336,19 @@ class World:
             assert {t: (count, bool(seen)) for r, t, count, seen in told if r == row} == expected
             assert plan.seed[row] == owner.seed
             assert plan.repetition_penalty[row] == np.float32(owner.repetition_penalty)
+
+    def _check_guidance(self, plan: StepPlan, owners: list[Request]) -> None:
+        biases = list(zip(plan.bias_row, plan.bias_token, plan.bias, strict=True))
+        guided = []
+        for row, index in enumerate(plan.sample_index.tolist()):
+            owner = owners[self._sequence_of(plan, index)]
+            said = self.sampled[owner.key][: plan.position[row]]
+            assert [(token, bias) for at, token, bias in biases if at == row] == list(owner.logit_bias)
+            if owner.bad_words:
+                assert set(plan.banned_token[plan.banned_row == row].tolist()) == owner.banned(said)
+            if owner.grammar:
+                guided.append((row, said[-1] if said else -1, owner.key))
+        assert list(zip(plan.guided_row, plan.guided_token, plan.guided_owners(), strict=True)) == guided
 
     @staticmethod
     def _sequence_of(plan: StepPlan, token: int) -> int:

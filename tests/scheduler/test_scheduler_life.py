@@ -246,9 +246,9 @@ def test_a_cancel_while_the_step_runs_drops_its_token_and_frees_its_blocks_at_on
     assert scheduler.stats().blocks_free == 31
     submit(scheduler, 0, generation=1)  # the slot's next request, before the step's commit and before the old end
     scheduler.commit(np.arange(10, 10 + plan.samples, dtype=np.int32), 0.0)
-    assert scheduler.take_outputs(1) == [(0, 0, -1, 0, CANCELLED, 0, 0.0), (1, 0, 11, 0, NONE, 0, 0.0)]
+    assert scheduler.take_outputs(1) == [(0, 0, -1, 0, CANCELLED, 0, 0.0, 0), (1, 0, 11, 0, NONE, 0, 0.0, 0)]
     step(scheduler, 20)
-    assert (0, 1, 20, 0, NONE, 0, 0.0) in scheduler.take_outputs(1)
+    assert (0, 1, 20, 0, NONE, 0, 0.0, 0) in scheduler.take_outputs(1)
     scheduler.check_integrity()
 
 
@@ -325,7 +325,7 @@ def test_each_token_comes_with_its_logprob() -> None:
     for logprob in (-0.5, -0.25):
         plan = scheduler.plan(0.0)
         scheduler.commit(np.full(plan.samples, 7, np.int32), 0.0, np.full(plan.samples, logprob, np.float32))
-    assert [entry[-1] for entry in scheduler.take_outputs(1)] == [-0.5, -0.25]
+    assert [entry[6] for entry in scheduler.take_outputs(1)] == [-0.5, -0.25]
 
 
 # Order.

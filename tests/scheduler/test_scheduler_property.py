@@ -45,6 +45,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         stops=st.sets(st.integers(0, 15), max_size=3),
         timeout_s=st.sampled_from([float("inf"), float("inf"), 0.0, 2.0, 10.0]),
         penalties=st.sampled_from([(1.0, 0.0), (1.0, 0.5), (1.5, 0.0), (1.5, 0.5)]),
+        bias=st.dictionaries(st.integers(0, 20), st.sampled_from([-100.0, 2.5]), max_size=3),
+        bad_words=st.lists(st.lists(st.integers(0, 15), min_size=1, max_size=3).map(tuple), max_size=3),
+        grammar=st.sampled_from(["", "", "g"]),
     )
     def submit(
         self,
@@ -59,6 +62,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         stops: set[int],
         timeout_s: float,
         penalties: tuple[float, float],
+        bias: dict[int, float],
+        bad_words: list[tuple[int, ...]],
+        grammar: str,
     ) -> None:
         self.slot += 1
         self.world.submit(
@@ -75,8 +81,16 @@ class SchedulerMachine(RuleBasedStateMachine):
                 deadline_s=self.world.now_s + timeout_s,
                 repetition_penalty=penalties[0],
                 presence_penalty=penalties[1],
+                logit_bias=tuple(bias.items()),
+                bad_words=tuple(bad_words),
+                grammar=grammar,
             )
         )
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        if self.world.requests:
+            self.world.release(data.draw(st.sampled_from(sorted(self.world.requests))))
 
     @rule(steps=st.integers(1, 8))
     def step(self, steps: int) -> None:
@@ -155,6 +169,9 @@ def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
         deadline_s=now_s + chance.choice([float("inf"), float("inf"), 5.0, 30.0]),
         repetition_penalty=chance.choice([1.0, 1.3]),
         presence_penalty=chance.choice([0.0, 0.5]),
+        logit_bias=chance.choice([(), ((3, -1.5), (5, 4.0))]),
+        bad_words=chance.choice([(), (), ((4,), (1, 2), (2, 3, 1))]),
+        grammar=chance.choice(["", "", "", "g"]),
     )
 
 
@@ -187,6 +204,8 @@ def test_a_random_life_keeps_every_promise(seed: int, ahead: int) -> None:
         live = sorted(key for key, request in world.requests.items() if not request.finish)
         if live and chance.random() < 0.2:
             world.cancel(chance.choice(live))
+        for key in live[:2]:
+            world.release(key)
         if live and chance.random() < 0.3:
             world.pause(chance.choice(live), resume=chance.random() < 0.6)
         if chance.random() < 0.01:
