@@ -48,13 +48,17 @@ class CountBody(Strict):
         "speed": NotServed("there is one speed", "standard"),
     }
 
-    model: ModelName
-    messages: Turns
-    system: TextContent | None = None
-    tools: Tools | None = None
-    tool_choice: ChosenTools | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
+    model: Annotated[ModelName, Field(description="`name`, `name@version`, `name@label` or `name:adapter`")]
+    messages: Annotated[
+        Turns, Field(description="framed by the checkpoint's chat template; the last is not the model's")
+    ]
+    system: Annotated[TextContent | None, Field(description="a message of role system before all others")] = None
+    tools: Annotated[Tools | None, Field(description="functions that the model may call")] = None
+    tool_choice: Annotated[ChosenTools | None, Field(description="whether it calls, and which")] = None
+    thinking: Annotated[
+        Thinking | None, Field(description="the template's `enable_thinking`; adaptive: its default")
+    ] = None
+    output_config: Annotated[OutputConfig | None, Field(description="how the answer is to look")] = None
     cache_control: CacheWish = None
 
     @model_validator(mode="after")
@@ -85,13 +89,19 @@ class MessagesBody(CountBody):
         "inference_geo": NotServed("there is one place"),
     }
 
-    max_tokens: TokenCount
-    stop_sequences: StopTexts | None = None
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = None  # Anthropic's range
-    top_p: Annotated[float, Field(ge=SMALL, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    stream: bool | None = None
-    metadata: Metadata | None = None
+    max_tokens: Annotated[
+        TokenCount, Field(description="the most tokens of an answer, cut to what the context has room for")
+    ]
+    stop_sequences: Annotated[
+        StopTexts | None, Field(description="texts that end an answer, wherever tokens end; not shown")
+    ] = None
+    temperature: Annotated[float | None, Field(ge=0, le=1, description="1; 0 takes the likeliest token")] = None
+    top_p: Annotated[float | None, Field(ge=SMALL, le=1, description="the likeliest tokens that have this share")] = (
+        None
+    )
+    top_k: Annotated[int | None, Field(ge=0, lt=2**31, description="so many of the likeliest; 0: all")] = None
+    stream: Annotated[bool | None, Field(description="the answer as server-sent events")] = None
+    metadata: Annotated[Metadata | None, Field(description="what the caller says of the request")] = None
     service_tier: Annotated[Literal["auto", "standard_only"] | None, Ignored("there is one tier")] = None
 
     @model_validator(mode="after")

@@ -34,19 +34,14 @@ CacheWish = Annotated[CacheControl | None, Ignored("prefixes are cached unasked"
 _TOOLSETS = NotServed("there are no tools of the server's")
 
 
-class Block(Strict):
-    """A piece of a message."""
-
-    cache_control: CacheWish = None
-
-
-class TextBlock(Block):
+class TextBlock(Strict):
     """What is said."""
 
     not_served = {"citations": NotServed("there are no citations", [])}  # noqa: RUF012
 
     type: Literal["text"]
     text: str
+    cache_control: CacheWish = None
 
 
 class ThinkingBlock(Strict):
@@ -57,7 +52,7 @@ class ThinkingBlock(Strict):
     signature: Annotated[str, Ignored("a thought is text, whoever had it")]
 
 
-class ToolUseBlock(Block):
+class ToolUseBlock(Strict):
     """A call of a tool."""
 
     not_served = {  # noqa: RUF012
@@ -69,6 +64,7 @@ class ToolUseBlock(Block):
     id: CallId
     name: ToolName
     input: Annotated[dict[str, Any], AfterValidator(bounded_depth)]
+    cache_control: CacheWish = None
 
 
 def kind_of(value: object) -> str:
@@ -98,7 +94,7 @@ TextContent = Annotated[
 ]
 
 
-class ToolResultBlock(Block):
+class ToolResultBlock(Strict):
     """What came of a call."""
 
     not_served = {"toolset_name": _TOOLSETS}  # noqa: RUF012
@@ -107,6 +103,7 @@ class ToolResultBlock(Block):
     tool_use_id: CallId
     content: TextContent | None = None
     is_error: Annotated[bool | None, Ignored("templates have no place for it; the content says what went wrong")] = None
+    cache_control: CacheWish = None
 
 
 UserBlock = Annotated[

@@ -60,9 +60,16 @@ Tools = Annotated[
 
 
 class AutoChoice(Strict):
-    """The model may call tools; or, with `any`, must."""
+    """The model may call tools."""
 
-    type: Literal["auto", "any"]
+    type: Literal["auto"]
+    disable_parallel_tool_use: bool | None = None
+
+
+class AnyChoice(Strict):
+    """The model must call one."""
+
+    type: Literal["any"]
     disable_parallel_tool_use: bool | None = None
 
 
@@ -80,9 +87,10 @@ class OneChoice(Strict):
     disable_parallel_tool_use: bool | None = None
 
 
+Choice = AutoChoice | AnyChoice | NoChoice | OneChoice
 ChosenTools = Annotated[
     Annotated[AutoChoice, Tag("(auto)")]
-    | Annotated[AutoChoice, Tag("(any)")]
+    | Annotated[AnyChoice, Tag("(any)")]
     | Annotated[NoChoice, Tag("(none)")]
     | Annotated[OneChoice, Tag("(tool)")],
     Discriminator(kind_of),
@@ -90,7 +98,7 @@ ChosenTools = Annotated[
 ]
 
 
-def chosen(choice: AutoChoice | NoChoice | OneChoice | None, tools: Sequence[CustomTool]) -> ToolChoice:
+def chosen(choice: Choice | None, tools: Sequence[CustomTool]) -> ToolChoice:
     """The choice among `tools`; PydanticCustomError names what is wrong in it."""
     if choice is None or choice.type == "auto":
         return ToolChoice()
@@ -105,9 +113,9 @@ def chosen(choice: AutoChoice | NoChoice | OneChoice | None, tools: Sequence[Cus
     return ToolChoice("required", (choice.name,))
 
 
-def parallel(choice: AutoChoice | NoChoice | OneChoice | None) -> bool:
+def parallel(choice: Choice | None) -> bool:
     """Whether one turn may have several calls."""
-    return not isinstance(choice, AutoChoice | OneChoice) or not choice.disable_parallel_tool_use
+    return not isinstance(choice, AutoChoice | AnyChoice | OneChoice) or not choice.disable_parallel_tool_use
 
 
 class ThinkingEnabled(Strict):

@@ -4,16 +4,21 @@ import json
 from typing import Any
 
 import pytest
+from anthropic import types
 
 from aruntime.base.errors import InvalidRequest
 from aruntime.wire.anthropic import CountBody, MessagesBody, parse_count, parse_messages
 from aruntime.wire.conversation import Message, ToolCall, ToolChoice
+from aruntime.wire.reference import rows
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 USE = {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": "é"}}
 RESULT = {"type": "tool_result", "tool_use_id": "t1"}
 CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+HEADERS = {"user_profile_id", "workspace_id"}
+"""Parameters that the anthropic package sends as headers."""
 
 
 def messages(**body: Any) -> MessagesBody:
@@ -163,3 +168,22 @@ def test_tokens_are_counted_of_what_a_model_goes_on_from_and_of_nothing_else() -
     with pytest.raises(InvalidRequest) as refused:
         parse_count(json.dumps({**body, "max_tokens": 1}).encode())
     assert refused.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("within", "documented"),
+    [
+        ("", types.message_create_params.MessageCreateParamsNonStreaming),
+        ("", types.message_create_params.MessageCreateParamsStreaming),
+        ("tools[].", types.ToolParam),
+        ("output_config.", types.OutputConfigParam),
+        ("messages[].content[].", types.TextBlockParam),
+        ("messages[].content[].", types.ToolUseBlockParam),
+        ("messages[].content[].", types.ToolResultBlockParam),
+        ("messages[].content[].", types.ThinkingBlockParam),
+    ],
+)
+def test_no_parameter_of_the_anthropic_package_is_missing(within: str, documented: Any) -> None:
+    told = {row.field for row in rows(MessagesBody)}
+    names = {name for one in documented.__mro__ for name in getattr(one, "__annotations__", {})}
+    assert {within + name for name in names - HEADERS} <= told
