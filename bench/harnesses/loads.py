@@ -30,12 +30,20 @@ LM_EVAL = Packages("lm_eval", ("lm-eval[api]==0.4.13", "transformers>=4.55,<6"))
 KEY = {"OPENAI_API_KEY": "none"}
 OFFLINE = KEY | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 REQUESTS, CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS = 20, 4, 64, 16
-VLLM_ENDPOINTS = {"openai": "/v1/completions", "vllm": "/v1/completions", "openai-chat": "/v1/chat/completions"}
+VLLM_ENDPOINTS = {
+    "openai": "/v1/completions",
+    "vllm": "/v1/completions",
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "openai-embeddings": "/v1/embeddings",
+}
+EXACTLY = ("--extra-inputs", "ignore_eos:true")  # where the protocol's bodies have that extension
+AIPERF_ENDPOINTS = {"chat": EXACTLY, "completions": EXACTLY, "messages": (), "responses": (), "embeddings": ()}
 TASKS = "aruntime_choice,aruntime_perplexity,aruntime_greedy"
 
 
 def vllm_bench(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
-    """`vllm bench serve`, each of its backends that speaks OpenAI's protocol to language models."""
+    """`vllm bench serve`, each of its backends that asks for text, or for embeddings of text, by OpenAI's protocol."""
     for backend, endpoint in VLLM_ENDPOINTS.items():
         yield run(
             f"vllm bench serve, {backend}",
@@ -53,8 +61,8 @@ def vllm_bench(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ra
 
 
 def aiperf(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
-    """`aiperf profile`, streamed chats and completions. Told to be offline, it takes no tokenizer from a folder."""
-    for kind in ("chat", "completions"):
+    """`aiperf profile`, streamed where the endpoint can. Told to be offline, it takes no tokenizer from a folder."""
+    for kind, more in AIPERF_ENDPOINTS.items():
         yield run(
             f"aiperf profile, {kind}",
             [
@@ -72,7 +80,7 @@ def aiperf(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
                 ),
                 *("--request-count", str(REQUESTS), "--concurrency", str(CONCURRENCY)),
                 *("--synthetic-input-tokens-mean", str(INPUT_TOKENS), "--output-tokens-mean", str(OUTPUT_TOKENS)),
-                *("--extra-inputs", "ignore_eos:true", "--artifact-dir", str(kept / f"aiperf-{kind}")),
+                *(*more, "--artifact-dir", str(kept / f"aiperf-{kind}")),
                 *("--no-gpu-telemetry", "--no-server-metrics", "--ui-type", "none"),
             ],
             KEY | {"COLUMNS": "110"},

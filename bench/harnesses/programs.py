@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from installed import Packages, checkout, environment, node_modules
+from installed import HERE, Packages, checkout, environment, node_modules
 from puppet import Script, call, write
 from ran import Ran, run
 
@@ -19,6 +19,9 @@ from aruntime.control.repository import publish
 
 PYTHON = Packages("openai_python", ("openai==3.57.0", "rich"))
 NODE = Packages("openai_node", tuple("openai@6.49.0 tsx@4 zod@4 express@4 dotenv@17 zod-to-json-schema@3".split()))
+OTHERS = Packages(
+    "others", ("langchain-openai==1.7.4", "litellm==1.110.2", "instructor==1.17.0", "llm==0.36", "openai>=2,<4")
+)
 
 MODELS = (
     *("gpt-3.5-turbo", "gpt-3.5-turbo-instruct", "gpt-4", "gpt-4-1106-preview", "gpt-4o-2024-08-06", "gpt-4o-mini"),
@@ -99,6 +102,7 @@ NODE_PROGRAMS = {
     "responses/structured-outputs-tools.ts": "table_name: 'orders'",
     "responses/manual-conversation-state.ts": f"{_TEXT}\n{_TEXT}",
 }
+OTHER_PROGRAMS = ("use_langchain.py", "use_litellm.py", "use_instructor.py", "use_llm.py")
 NOT_RUN = {
     "audio*, speech_to_text, text_to_speech, images*, image_stream, picture, video": "sound and pictures",
     "azure*, bedrock*, x509_workload_identity*, mtls*": "another cloud's endpoints and identities",
@@ -140,6 +144,13 @@ def node_examples(url: str) -> Iterator[Ran]:
         yield run(
             program, ["script", "--quiet", "--return", "--command", command, "/dev/null"], _variables(url), says=says
         )
+
+
+def others(url: str) -> Iterator[Ran]:
+    """Other clients, which many use: our programs in `others`, on the packages as they are."""
+    python = environment(OTHERS) / "python"
+    for program in OTHER_PROGRAMS:
+        yield run(program, [str(python), str(HERE / "others" / program)], _variables(url), says="all is well")
 
 
 def _variables(url: str) -> dict[str, str]:

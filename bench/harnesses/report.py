@@ -26,12 +26,18 @@ TITLES = {
     "lm_eval": "lm-eval, on the tasks of `bench/harnesses/lm_eval_task`",
     "openai_python": "example programs of openai-python",
     "openai_node": "example programs of openai-node",
+    "others": "other clients, by short programs in `bench/harnesses/others`",
 }
-PROGRAMS = """The programs ask for models by OpenAI's names. The server has one under each of these names, loaded on
-demand: a checkpoint that says fixed words (`bench/harnesses/puppet.py`), so that a program that waits for a
-certain call or form gets it. Not run:
+PROGRAMS = {
+    "openai_python": lambda: f"{programs.PYTHON.whole[0]}, examples at {commit('openai-python')}",
+    "openai_node": lambda: f"{programs.NODE.whole[0]}, examples at {commit('openai-node')}",
+    "others": lambda: ", ".join(programs.OTHERS.whole[:4]),
+}
+FIXED_WORDS = """## Programs
 
-{not_run}
+They ask for models by OpenAI's names. The server has one under each of these names, loaded on demand: a checkpoint that
+says fixed words (`bench/harnesses/puppet.py`), so that a program that waits for a certain call or form gets it. Of the
+SDKs' example programs these are not run:
 """
 
 
@@ -41,26 +47,16 @@ def report(ended: Sequence[tuple[str, Ran]], machine: str) -> str:
     by_name = {name: [ran for of, ran in ended if of == name] for name in names}
     rows = "\n".join(f"| {TITLES[name]} | {_version(name)} | {_works(by_name[name])} |" for name in names)
     parts = [HEAD.format(day=date.today(), machine=machine, rows=rows)]
-    for name in names:
-        parts.append(f"## {TITLES[name]}\n")
-        if name.startswith("openai"):
-            not_run = "\n".join(f"* {what}: {why}" for what, why in programs.NOT_RUN.items())
-            parts.append(PROGRAMS.format(not_run=not_run))
-            parts.append(_table(by_name[name]))
-        else:
-            parts.extend(_printed(ran) for ran in by_name[name])
+    parts += [_programs({name: by_name[name] for name in names if name in PROGRAMS})]
+    parts += [_printed(name, by_name[name]) for name in names if name not in PROGRAMS]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def _version(name: str) -> str:
+    if name in PROGRAMS:
+        return PROGRAMS[name]()
     packages = {"vllm": loads.VLLM.bare, "aiperf": loads.AIPERF.whole, "lm_eval": loads.LM_EVAL.whole}
-    if name in packages:
-        return packages[name][0].partition("==")[2]
-    package, project = {
-        "openai_python": (programs.PYTHON.whole[0].partition("==")[2], "openai-python"),
-        "openai_node": (programs.NODE.whole[0].partition("@")[2], "openai-node"),
-    }[name]
-    return f"{package}, examples at {commit(project)}"
+    return packages[name][0].partition("==")[2]
 
 
 def _works(ran: Sequence[Ran]) -> str:
@@ -68,9 +64,13 @@ def _works(ran: Sequence[Ran]) -> str:
     return "yes" if good == len(ran) == 1 else f"{good} of {len(ran)}"
 
 
-def _table(ran: Sequence[Ran]) -> str:
-    rows = "\n".join(f"| `{one.what}` | {'yes' if one.works else 'no: ' + _reason(one)} |" for one in ran)
-    return f"\n| program | works |\n| --- | --- |\n{rows}\n"
+def _programs(ended: dict[str, list[Ran]]) -> str:
+    not_run = [f"* {what}: {why}" for what, why in programs.NOT_RUN.items()]
+    parts = [FIXED_WORDS, *not_run]
+    for name, ran in ended.items():
+        rows = [f"| `{one.what}` | {'yes' if one.works else 'no: ' + _reason(one)} |" for one in ran]
+        parts += [f"\n### {TITLES[name].capitalize()}\n", "| program | works |", "| --- | --- |", *rows]
+    return "\n".join(parts) + "\n" if ended else ""
 
 
 def _reason(ran: Ran) -> str:
@@ -81,8 +81,12 @@ def _reason(ran: Ran) -> str:
     return lines[-1].replace("|", "\\|")[:160]
 
 
-def _printed(ran: Ran) -> str:
-    home, here = str(CACHE), str(Path(__file__).parent.parent.parent)
-    words = shlex.join(ran.command).replace(home, "$ARUNTIME_HARNESSES").replace(f"{here}/", "")
-    shown = ran.shown.replace(home, "$ARUNTIME_HARNESSES").replace(f"{here}/", "")
-    return f"{ran.what}:\n\n```console\n$ {words}\n{shown}\n```\n"
+def _printed(name: str, ended: Sequence[Ran]) -> str:
+    return "\n".join([f"## {TITLES[name]}\n", *(_console(ran) for ran in ended)])
+
+
+def _console(ran: Ran) -> str:
+    text = f"$ {shlex.join(ran.command)}\n{ran.shown}"
+    for path, name in ((f"{CACHE}/", "$ARUNTIME_HARNESSES/"), (f"{Path(__file__).parent.parent.parent}/", "")):
+        text = text.replace(path, name)
+    return f"```console\n{text}\n```\n"

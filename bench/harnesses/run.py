@@ -27,7 +27,7 @@ from report import report  # noqa: E402
 RESULTS = ROOT / "bench/results/harnesses.md"
 DEMO = ROOT / "examples/repository"
 LOADS = {"vllm": loads.vllm_bench, "aiperf": loads.aiperf, "lm_eval": loads.lm_eval}
-EXAMPLES = {"openai_python": programs.python_examples, "openai_node": programs.node_examples}
+EXAMPLES = {"openai_python": programs.python_examples, "openai_node": programs.node_examples, "others": programs.others}
 
 
 def harnesses(names: Sequence[str], kept: Path) -> Iterator[tuple[str, Ran]]:
