@@ -1,6 +1,9 @@
 """From tokens to what one choice of a request says: detokenized, cut at stop strings, told apart, counted for usage."""
 
+from collections.abc import Sequence
+
 from aruntime.admission.ticket import Output
+from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.detokenizer import Detokenizer
 from aruntime.queue.records import FinishReason
@@ -13,6 +16,8 @@ class Choice:
     """One choice of a request. `finish` is None while it goes on; `listener` tells calls and thoughts from its text.
 
     Its first `min_tokens` tokens cannot stop it, as in vLLM: a stop string is looked for in what comes after them.
+    The prompt that it is to `echo` comes before them. `scorer`, if there is one, is its detokenizer. One that is
+    `silent` says nothing of its own.
     """
 
     def __init__(
@@ -21,11 +26,18 @@ class Choice:
         stops: StopText,
         min_tokens: int = 0,
         listener: Listener | None = None,
+        *,
+        scorer: Scorer | None = None,
+        echo: Sequence[int] = (),
+        silent: bool = False,
     ) -> None:
         self._detokenizer = detokenizer
         self._stop = stops
         self._min_tokens = min_tokens
         self._listener = listener
+        self._scorer = scorer
+        self._echo = echo
+        self._silent = silent
         self._called = False
         self.tokens = 0
         self.cached_tokens = 0
@@ -34,17 +46,24 @@ class Choice:
     def take(self, output: Output) -> Said:
         """What `output` adds, without a piece of a character, of a stop string or of what opens a call."""
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
-        text = "".join([self._push(token) for token in output.token_ids])
+        text = self._echoed() if self._echo else ""
+        if not self._silent:
+            text += "".join([self._push(token) for token in output.token_ids])
         if output.finish is not FinishReason.NONE and not self.stopped:
             text += self._stop.push(self._detokenizer.finish())
             self.finish = Finish("stop", self._stop.found) if self.stopped else Finish(_REASONS[output.finish])
             text += self._stop.finish()
-        return Said(self._parts(text), [])
+        tokens = self._scorer.told(output, text, self.finish) if self._scorer is not None else []
+        return Said(self._parts(text), tokens)
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string ended it, of which the engine knows nothing."""
         return bool(self._stop.found)
+
+    def _echoed(self) -> str:
+        echo, self._echo = self._echo, ()
+        return "".join([self._detokenizer.push(token) for token in echo])
 
     def _push(self, token: int) -> str:
         if self._stop.found:

@@ -1,6 +1,7 @@
 """POST /v1/completions and /v1/chat/completions: read -> parse -> the shared steps (http/questions.py)."""
 
 import time
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,10 +30,10 @@ async def create_completion(request: Request) -> Response:
         fields=body,
         field="prompt",
         prompts=body.prompts,
-        n=body.n or 1,
         max_tokens=body.max_tokens,
         tokens_default=COMPLETION_TOKENS,
-        stream=bool(body.stream),
+        echo=bool(body.echo),
+        **_shared(body),
     )
     return await _openai(request, context, terms, body, question)
 
@@ -46,11 +47,20 @@ async def create_chat_completion(request: Request) -> Response:
         fields=body,
         field="messages",
         conversation=body.conversation,
-        n=body.n or 1,
         max_tokens=body.max_completion_tokens or body.max_tokens,
-        stream=bool(body.stream),
+        **_shared(body),
     )
     return await _openai(request, context, terms, body, question)
+
+
+def _shared(body: ChatBody | CompletionBody) -> dict[str, Any]:
+    return {
+        "n": body.n or 1,
+        "stream": bool(body.stream),
+        "logit_bias": body.biases,
+        "bad_words": body.bad_words or (),
+        "logprobs": body.alternatives,
+    }
 
 
 async def _openai(
@@ -65,6 +75,7 @@ async def _openai(
             created_s=int(time.time()),
             choices=ask.choices,
             wants_usage=body.wants_usage,
+            wants_logprobs=question.logprobs is not None,
             tells_tier=body.service_tier is not None,
         )
 

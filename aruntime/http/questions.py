@@ -23,12 +23,14 @@ from aruntime.http.generation import Generation
 from aruntime.http.meter import Count, Meter
 from aruntime.http.mirror import Reply
 from aruntime.http.requests import Terms, unless_gone
+from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.answers import AnswerShape
 from aruntime.wire.conversation import Conversation
 from aruntime.wire.fields import SamplingFields
 
+ECHOED_MAX = 1 << 16
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
 
 
@@ -36,7 +38,8 @@ COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill 
 class Question:
     """What is asked of a language model, whatever the protocol: prompts, or a conversation, to go on from.
 
-    `field` is what the client called them. Without `max_tokens` there are `tokens_default`, or as many as fit.
+    `field` is what the client called them. Without `max_tokens` there are `tokens_default`, or as many as fit; 0 says
+    nothing but the echo. With `logprobs` each token's is told, and so many alternatives to it.
     """
 
     fields: SamplingFields
@@ -47,6 +50,10 @@ class Question:
     max_tokens: int | None = None
     tokens_default: int | None = None
     stream: bool = False
+    logit_bias: Sequence[tuple[int, float]] = ()
+    bad_words: Sequence[str] = ()
+    logprobs: int | None = None
+    echo: bool = False
 
 
 Shape = Callable[[ServedVersion, Ask], AnswerShape]
@@ -89,7 +96,7 @@ async def answer_text(
 ) -> Generation:
     """Have a language model go on from a question; the answer is written as `shape` says."""
     tokenizer = tokenizer_of(served)
-    fields, field, limits = question.fields, question.field, served.route.limits
+    field, limits = question.field, served.route.limits
     if question.conversation is not None:
         prompts = [await context.encoder.chat(tokenizer, question.conversation, field=field)]
     else:
@@ -98,13 +105,25 @@ async def answer_text(
             for prompt in question.prompts
         ]
     room = _room(prompts, question.n, limits, terms.tenant, field)
-    max_tokens = question.max_tokens or min(question.tokens_default or room, room)
-    ask = _ask(terms, question, prompts, max_tokens, limits)
-    choices = [Choice(tokenizer.detokenizer(), _stops(fields), ask.sampling.min_tokens) for _ in range(ask.choices)]
+    max_tokens = min(question.tokens_default or room, room) if question.max_tokens is None else question.max_tokens
+    ask = _ask(terms, question, prompts, max(1, max_tokens), limits, tokenizer)
+    choices = [_choice(question, tokenizer, prompt, ask) for prompt in prompts for _ in range(ask.n)]
     answer = shape(served, ask)
     ticket = context.view.door.admit(served.route, ask)
     version = f"{served.name}@{served.version}"
     return Generation(ticket, ask, answer, choices, count, version=version, stream=question.stream)
+
+
+def _choice(question: Question, tokenizer: Tokenizer, prompt: "array[int]", ask: Ask) -> Choice:
+    scorer = None if question.logprobs is None else Scorer(tokenizer, prompt=question.echo)
+    return Choice(
+        scorer or tokenizer.detokenizer(),
+        StopText(question.fields.stops, shown=bool(question.fields.include_stop_str_in_output)),
+        ask.sampling.min_tokens,
+        scorer=scorer,
+        echo=prompt if question.echo else (),
+        silent=question.max_tokens == 0,
+    )
 
 
 def _least(terms: Terms) -> Ask:
@@ -129,7 +148,14 @@ def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tena
     return most - longest
 
 
-def _ask(terms: Terms, question: Question, prompts: list["array[int]"], max_tokens: int, limits: RouteLimits) -> Ask:
+def _ask(
+    terms: Terms,
+    question: Question,
+    prompts: list["array[int]"],
+    max_tokens: int,
+    limits: RouteLimits,
+    tokenizer: Tokenizer,
+) -> Ask:
     """What the question asks for, in tokens. InvalidRequest for what this model cannot ever do."""
     body, param = question.fields, question.field
     longest, most = max(map(len, prompts)), limits.tokens_max(terms.tenant)
@@ -141,23 +167,31 @@ def _ask(terms: Terms, question: Question, prompts: list["array[int]"], max_toke
         raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
     if any(token >= limits.vocab for token in body.stop_token_ids or ()):
         raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
+    if question.echo:
+        _check_echo(question, prompts)
     ends_at_will = not body.ignore_eos or body.stop_token_ids or body.stops
     return terms.ask(
         prompts,
         max_tokens,
         n=question.n,
-        sampling=_sampling(body),
+        sampling=_sampling(question, tokenizer),
+        top_logprobs=question.logprobs or 0,
+        prompt_logprobs=question.echo and question.logprobs is not None,
         field=param,
         tokens_min=max(1, body.min_tokens or 0) if ends_at_will else max_tokens,
     )
 
 
-def _stops(body: SamplingFields) -> StopText:
-    return StopText(body.stops, shown=bool(body.include_stop_str_in_output))
+def _check_echo(question: Question, prompts: list["array[int]"]) -> None:
+    """What is told of prompts is made in one piece, while others wait."""
+    told = question.n * sum(map(len, prompts)) * (1 if question.logprobs is None else 1 + question.logprobs)
+    if told > ECHOED_MAX:
+        raise InvalidRequest(f"echo: {told} tokens would be told of the prompts, at most {ECHOED_MAX}", param="echo")
 
 
-def _sampling(body: SamplingFields) -> Sampling:
+def _sampling(question: Question, tokenizer: Tokenizer) -> Sampling:
     """The body's fields with OpenAI's defaults for those that were left out."""
+    body = question.fields
     return Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=body.top_p or 1.0,
@@ -170,4 +204,12 @@ def _sampling(body: SamplingFields) -> Sampling:
         ignore_eos=body.ignore_eos or False,
         min_tokens=body.min_tokens or 0,
         stop_token_ids=tuple(body.stop_token_ids or ()),
+        logit_bias=tuple(question.logit_bias),
+        bad_words=_bad_words(question.bad_words, tokenizer),
     )
+
+
+def _bad_words(words: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Each word in tokens, as it stands at the head of a text and after a space, as vLLM does it."""
+    texts = [text for word in words for text in (word.lstrip(), f" {word.lstrip()}")]
+    return tuple(dict.fromkeys(tuple(tokenizer.encode(text, add_bos=False)) for text in texts if text))

@@ -53,6 +53,16 @@ class Vocabulary:
         elif self._byte_fallback:
             self._pieces = [_byte_fallback(name, self._parts) for name in names]
 
+    def spell(self, token_id: int) -> bytes:
+        """The bytes that one token stands for; a special token's are its name."""
+        piece = self._pieces[token_id] if token_id < len(self._pieces) else ""
+        if not piece:
+            piece = (self._backend.id_to_token(token_id) if self._pieces else self._decode(token_id)) or ""
+        return piece if isinstance(piece, bytes) else piece.encode()
+
+    def _decode(self, token_id: int) -> str:
+        return str(self._backend.decode([token_id], skip_special_tokens=False))
+
     def detokenizer(self) -> Detokenizer:
         if self._byte_level:
             return _ByteLevel(self._pieces)

@@ -101,6 +101,10 @@ class Tokenizer:
         """The whole text of `ids`, without special tokens unless `special`. Ids that no token has are no text."""
         return str(self._first.decode(ids, skip_special_tokens=not special))
 
+    def spell(self, token_id: int) -> bytes:
+        """The bytes that a token stands for, which may be a part of a character; a special token's are its name."""
+        return self._vocabulary.spell(token_id)
+
     def name(self, token_id: int) -> str:
         """What the vocabulary calls a token; "" when it has none of that id."""
         return self._first.id_to_token(token_id) or ""

@@ -16,6 +16,7 @@ import orjson
 
 from aruntime.base.errors import ServingError
 from aruntime.wire.errors import error_event
+from aruntime.wire.logprobs import chat_logprobs, completion_logprobs
 from aruntime.wire.said import Answered, Finish, Said
 
 DONE = b"data: [DONE]\n\n"
@@ -94,11 +95,14 @@ class Answer(AnswerShape):
         created_s: int,
         choices: int = 1,
         wants_usage: bool = False,
+        wants_logprobs: bool = False,
         tells_tier: bool = False,
     ) -> None:
         self.headers = [JSON]
         self._chat = chat
         self._wants_usage = wants_usage
+        self._wants_logprobs = wants_logprobs
+        self._logprobs = chat_logprobs if chat else completion_logprobs
         self._common: dict[str, object] = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
             "object": "chat.completion" if chat else "text_completion",
@@ -121,6 +125,8 @@ class Answer(AnswerShape):
 
     def add(self, choice: int, said: Said) -> bytes:
         """What is new of a choice."""
+        if said.tokens:
+            return self._add_scored(choice, said)
         return self._before_text[choice] + orjson.dumps(said.text) + self._after_text
 
     def end(self, choice: int, finish: Finish) -> bytes:
@@ -140,13 +146,27 @@ class Answer(AnswerShape):
     def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
         """The answer of a request that is not streamed, choice by choice."""
         choices = [
-            {"index": i, **self._said(one.said.text), "logprobs": None, "finish_reason": one.finish.reason}
+            {
+                "index": i,
+                **self._said(one.said.text),
+                "logprobs": self._logprobs(one.said.tokens) if self._wants_logprobs else None,
+                "finish_reason": one.finish.reason,
+            }
             for i, one in enumerate(answers)
         ]
         return orjson.dumps({**self._common, "choices": choices, "usage": usage.as_dict()})
 
     def _said(self, text: str) -> dict[str, object]:
         return {"message": {"role": "assistant", "content": text, "refusal": None}} if self._chat else {"text": text}
+
+    def _add_scored(self, choice: int, said: Said) -> bytes:
+        """The same, with how likely its tokens were."""
+        logprobs = orjson.dumps(self._logprobs(said.tokens))
+        return b"%b%b%b" % (
+            self._before_text[choice],
+            orjson.dumps(said.text),
+            self._after_text.replace(b'"logprobs":null', b'"logprobs":%b' % logprobs, 1),
+        )
 
     def _event(self, choice: int, inner: bytes, finish_reason: bytes = b"null") -> bytes:
         return b'%b{"index":%d,%b,"logprobs":null,"finish_reason":%b}%b' % (

@@ -14,6 +14,9 @@ PROMPTS_MAX = 64
 CHOICES_MAX = 128  # OpenAI's bound on n
 STOP_TOKENS_MAX = 16  # a cell of the submit message
 TOKENS_MAX = 1 << 24
+TOP_LOGPROBS_MAX = 20  # OpenAI's in chat; 5 in completions, where vLLM has 20
+BIAS_PAIRS_MAX = 300  # OpenAI's
+BAD_WORDS_MAX = 64
 SMALL = 1e-6  # far below it a share or a penalty would be 0 in the engine's float32
 
 
@@ -37,6 +40,16 @@ Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=PROMPTS_MAX, fa
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 StopTexts = Annotated[list[StopText], Field(max_length=4, fail_fast=True)]
 Stops = Annotated[Annotated[StopText, Tag("(text)")] | Annotated[StopTexts, Tag("(list)")], Discriminator(text_or_list)]
+LogitBias = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^(0|[1-9]\d{0,9})$", max_length=10)],
+        Annotated[float, Field(ge=-100, le=100)],
+    ],
+    Field(max_length=BIAS_PAIRS_MAX),
+]
+BadWords = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=BAD_WORDS_MAX, fail_fast=True)
+]
 Penalty = Annotated[float, Field(ge=-2, le=2)]  # OpenAI's range
 Label = Annotated[str, Field(max_length=512)]
 

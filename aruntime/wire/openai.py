@@ -2,15 +2,19 @@
 
 from typing import Annotated, Literal, cast
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from aruntime.wire import refused
-from aruntime.wire.body import Ignored, Strict, parse
-from aruntime.wire.conversation import Conversation, Options
+from aruntime.wire.body import Ignored, Strict, parse, wrong
+from aruntime.wire.conversation import Conversation, Option, Options
 from aruntime.wire.fields import (
     CHOICES_MAX,
     N_MAX,
+    TOKENS_MAX,
+    TOP_LOGPROBS_MAX,
+    BadWords,
     Label,
+    LogitBias,
     ModelName,
     Prompts,
     SamplingFields,
@@ -44,6 +48,8 @@ class Generation(SamplingFields):
     stream: Annotated[bool | None, Field(description="the answer as server-sent events")] = None
     stream_options: Annotated[StreamOptions | None, Field(description="only with stream")] = None
     service_tier: Annotated[Literal["auto", "default"] | None, Field(description=_TIER)] = None
+    logit_bias: Annotated[LogitBias | None, Field(description="added to the logits of tokens, by their ids")] = None
+    bad_words: Annotated[BadWords | None, Field(description="texts that are not said, alone or after a space")] = None
     user: Annotated[Label | None, Ignored(_LABEL)] = None
     safety_identifier: Annotated[Label | None, Ignored(_LABEL)] = None
     metadata: Annotated[Metadata | None, Ignored(_LABEL)] = None
@@ -57,6 +63,11 @@ class Generation(SamplingFields):
         return value
 
     @property
+    def biases(self) -> list[tuple[int, float]]:
+        """What is added to the logits of tokens."""
+        return [(int(token), bias) for token, bias in (self.logit_bias or {}).items()]
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with a usage chunk."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -67,6 +78,13 @@ class CompletionBody(Generation):
 
     not_served = refused.COMPLETION
 
+    max_tokens: Annotated[
+        int | None, Field(ge=0, le=TOKENS_MAX, description="the most tokens of an answer; 16. 0 only with echo")
+    ] = None
+    logprobs: Annotated[
+        int | None, Field(ge=0, le=TOP_LOGPROBS_MAX, description="each token's, and of so many of the likeliest")
+    ] = None
+    echo: Annotated[bool | None, Field(description="the prompt comes first; with logprobs, with its own")] = None
     best_of: Annotated[int | None, Field(description="the same as n: all that are drawn are told")] = None
     prompt: Annotated[
         Annotated[str, Tag("(text)")] | Annotated[TokenIds, Tag("(ids)")] | Annotated[Prompts, Tag("(list)")],
@@ -84,12 +102,23 @@ class CompletionBody(Generation):
             raise ValueError(f"prompts times n are {choices} choices, at most {CHOICES_MAX}")
         return value
 
+    @model_validator(mode="after")
+    def _something_is_told(self) -> "CompletionBody":
+        if self.max_tokens == 0 and not self.echo:
+            raise wrong("max_tokens", "want at least 1 without echo")
+        return self
+
     @field_validator("best_of")
     @classmethod
     def _all_are_told(cls, value: int | None, so_far: ValidationInfo) -> int | None:
         if value is not None and "n" in so_far.data and value != (so_far.data["n"] or 1):
             raise ValueError("differs from n: send n, and choose among the answers by their logprobs")
         return value
+
+    @property
+    def alternatives(self) -> int | None:
+        """As in `ChatBody`."""
+        return self.logprobs
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -107,12 +136,27 @@ class ChatBody(Generation):
 
     not_served = refused.CHAT
 
+    logprobs: Annotated[bool | None, Field(description="how likely each token was")] = None
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=TOP_LOGPROBS_MAX, description="so many of the likeliest at each place")
+    ] = None
     messages: Annotated[Messages, Field(description="framed by the checkpoint's chat template")]
     tools: Annotated[Tools | None, Field(description="functions that the model may call")] = None
     tool_choice: Annotated[ChosenTools | None, Field(description="whether it calls, and which")] = None
     parallel_tool_calls: Annotated[bool | None, Field(description="whether it may call several at once")] = None
     chat_template_kwargs: Annotated[Options | None, Field(description="the template's own switches, as in vLLM")] = None
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+        Field(description="`reasoning_effort` and `enable_thinking` of the template, where it has them"),
+    ] = None
     max_completion_tokens: Annotated[TokenCount | None, Field(description="the newer name of max_tokens")] = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _only_with_logprobs(cls, value: int | None, so_far: ValidationInfo) -> int | None:
+        if value and "logprobs" in so_far.data and not so_far.data["logprobs"]:
+            raise ValueError("only allowed when logprobs is true")
+        return value
 
     @field_validator("max_completion_tokens")
     @classmethod
@@ -129,6 +173,18 @@ class ChatBody(Generation):
         return value
 
     @property
+    def alternatives(self) -> int | None:
+        """How many tokens are told for each place besides the one that was said; None when not even that is."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def _effort(self) -> dict[str, Option]:
+        """How templates know it, as in vLLM."""
+        if self.reasoning_effort is None:
+            return {}
+        return {"reasoning_effort": self.reasoning_effort, "enable_thinking": self.reasoning_effort != "none"}
+
+    @property
     def conversation(self) -> Conversation:
         """What the model goes on from."""
         tools = self.tools or ()
@@ -137,7 +193,7 @@ class ChatBody(Generation):
             tools=[one.tool() for one in tools],
             choice=chosen(self.tool_choice, tools),
             parallel_calls=self.parallel_tool_calls is not False,
-            options=self.chat_template_kwargs,
+            options={**self._effort, **(self.chat_template_kwargs or {})} or None,
         )
 
 

@@ -8,8 +8,6 @@ from aruntime.wire.body import NotServed
 _TEXT_ONLY = "models here read and write text only"
 _HIDDEN = "tokens are told by their text; /tokenize tells ids"
 _GRAMMAR = "output is not constrained yet"
-_SCORES = "logprobs are not told yet"
-_SAMPLER = "the sampler does not have it yet"
 
 STREAM_OPTIONS = {
     "include_obfuscation": NotServed("events are not padded", False),
@@ -24,7 +22,6 @@ MESSAGE = {
 }
 
 _OPENAI = {
-    "logit_bias": NotServed(_SAMPLER, {}),
     "moderation": NotServed("no moderation model runs beside the model"),
     "prompt_cache_options": NotServed("every prefix is cached, for as long as there is room", {}, {"mode": "implicit"}),
     "prompt_cache_retention": NotServed("the cache is in memory, for as long as there is room", "in_memory"),
@@ -34,7 +31,6 @@ _OPENAI = {
 _VLLM = {
     "add_special_tokens": NotServed("send the ids that /tokenize makes without them", True),
     "allowed_token_ids": NotServed("logit_bias favours tokens, a grammar allows them"),
-    "bad_words": NotServed(_SAMPLER, []),
     "cache_salt": NotServed("a tenant's prefixes are found by itself only, or by its group"),
     "ec_transfer_params": NotServed("encoders do not run apart"),
     "kv_transfer_params": NotServed("prefill and decode do not run apart"),
@@ -80,8 +76,6 @@ COMPLETION = (
     _OPENAI
     | _VLLM
     | {
-        "echo": NotServed(_SCORES, False),
-        "logprobs": NotServed(_SCORES),
         "prompt_embeds": NotServed("a prompt is text or token ids"),
         "response_format": NotServed(_GRAMMAR, {"type": "text"}),
         "suffix": NotServed("models here go on from a prompt; none fills a gap"),
@@ -101,17 +95,14 @@ CHAT = (
         "documents": NotServed("put them into a message", []),
         "echo": NotServed("the answer is a turn of its own", False),
         "function_call": NotServed("its newer name is tool_choice", "none"),
-        "functions": NotServed("their newer name is tools", []),
+        "functions": NotServed("their newer name is tools; deprecated since 2023", []),
         "include_reasoning": NotServed("thoughts are always told, apart from the answer", True),
-        "logprobs": NotServed(_SCORES, False),
         "media_io_kwargs": NotServed(_TEXT_ONLY, {}),
         "mm_processor_kwargs": NotServed(_TEXT_ONLY, {}),
         "modalities": NotServed(_TEXT_ONLY, ["text"]),
         "prediction": NotServed("nothing is decoded ahead of the model"),
-        "reasoning_effort": NotServed("a template's own switches are chat_template_kwargs"),
         "response_format": NotServed(_GRAMMAR, {"type": "text"}),
         "return_prompt_text": NotServed("/tokenize and /detokenize tell it", False),
-        "top_logprobs": NotServed(_SCORES, 0),
         "verbosity": NotServed("models here have no such switch: ask in a message", "medium"),
         "web_search_options": NotServed("this server fetches nothing"),
     }

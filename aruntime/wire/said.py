@@ -49,9 +49,15 @@ class Likely:
 
 
 @dataclass(slots=True)
-class Chosen(Likely):
-    """A token that was said, and the `top` ones for its place, most likely first. `offset` is where its text begins."""
+class Chosen:
+    """A token that was said, and the `top` ones for its place, most likely first. `offset` is where its text begins.
 
+    `logprob` is None for a prompt's first token, which nothing foretells.
+    """
+
+    text: str
+    data: bytes
+    logprob: float | None
     offset: int = 0
     top: tuple[Likely, ...] = ()
 

@@ -224,9 +224,10 @@ async def test_a_draining_server_answers_503_draining(house: House) -> None:
         ({"stop_token_ids": [10**6]}, "stop_token_ids"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logit_bias": {"256": 1}}, "logit_bias"),
+        ({"prediction": {}}, "prediction"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"best_friend": 1}, "best_friend"),
     ],
 )

@@ -73,9 +73,9 @@ async def test_each_error_is_the_sdk_s_own_class(client: openai.AsyncOpenAI, hou
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError) as unserved:
         await client.chat.completions.create(
-            model="demo", messages=[{"role": "user", "content": "hi"}], logprobs=True, top_logprobs=2
+            model="demo", messages=[{"role": "user", "content": "hi"}], web_search_options={}
         )
-    assert unserved.value.param == "logprobs"
+    assert unserved.value.param == "web_search_options"
     house.view.door.draining = True
     with pytest.raises(openai.InternalServerError) as draining:
         await client.completions.create(model="demo", prompt="a")

@@ -83,6 +83,9 @@ def test_a_message_of_an_answer_can_be_sent_back_as_the_sdk_holds_it() -> None:
         ({"max_tokens": 4, "max_completion_tokens": 5}, "max_completion_tokens"),
         ({"stream": 1}, "stream"),
         ({"ignore_eos": "yes"}, "ignore_eos"),
+        ({"top_logprobs": 1}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": 1}, "logprobs"),
         # lists and objects: the item is named
         ({"stop": ["a", ""]}, "stop.1"),
         ({"stop": ["a"] * 5}, "stop"),
@@ -136,13 +139,24 @@ def test_the_first_wrong_field_of_a_chat_is_named(changes: dict[str, object], pa
         ({"prompt": ["a"] * 65}, "prompt"),
         ({"prompt": ["a"] * 9, "n": 15}, "prompt"),
         ({"prompt": None}, "prompt"),
-        ({"echo": True}, "echo"),
+        ({"echo": 1}, "echo"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1, "echo": True}, "max_tokens"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"logit_bias": {"x": 1}}, "logit_bias.x"),
+        ({"logit_bias": {"05": 1}}, "logit_bias.05"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"5": True}}, "logit_bias.5"),
+        ({"logit_bias": {str(i): 1 for i in range(301)}}, "logit_bias"),
+        ({"bad_words": "no"}, "bad_words"),
+        ({"bad_words": [""]}, "bad_words.0"),
+        ({"bad_words": ["a"] * 65}, "bad_words"),
         ({"best_of": 2}, "best_of"),
         ({"best_of": 2, "n": 3}, "best_of"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"include_stop_str_in_output": 1}, "include_stop_str_in_output"),
         ({"suffix": ""}, "suffix"),
-        ({"logprobs": 0}, "logprobs"),
         ({"messages": []}, "messages"),
     ],
 )
@@ -218,6 +232,26 @@ def test_what_the_load_generators_send_is_understood(endpoint: Any, sent: dict[s
 @pytest.mark.parametrize("body", [ChatBody, CompletionBody, StreamOptions])
 def test_no_field_is_both_served_and_not(body: Any) -> None:
     assert not body.model_fields.keys() & body.not_served.keys()
+
+
+def test_how_many_alternatives_are_told() -> None:
+    assert chat().alternatives is None
+    assert chat(logprobs=True).alternatives == 0
+    assert chat(logprobs=True, top_logprobs=20).alternatives == 20
+    assert completion(logprobs=0).alternatives == 0
+    assert completion(max_tokens=0, echo=True, logprobs=5).alternatives == 5
+
+
+def test_reasoning_effort_is_the_template_s_switches_unless_these_are_given() -> None:
+    assert chat().conversation.options is None
+    assert chat(reasoning_effort="none").conversation.options == {"reasoning_effort": "none", "enable_thinking": False}
+    given = chat(reasoning_effort="high", chat_template_kwargs={"enable_thinking": False}).conversation.options
+    assert given == {"reasoning_effort": "high", "enable_thinking": False}
+    assert refused(chat, reasoning_effort="huge").param == "reasoning_effort"
+
+
+def test_biases_are_of_token_ids() -> None:
+    assert chat(logit_bias={"0": -100, "7": 0.5}).biases == [(0, -100.0), (7, 0.5)]
 
 
 def test_best_of_may_say_what_n_says() -> None:
