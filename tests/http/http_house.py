@@ -5,6 +5,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import tokenizers
@@ -19,7 +20,7 @@ from aruntime.http.limits import HttpLimits
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
 from aruntime.queue.columns import COLUMNS, TABLE_ROWS
-from aruntime.queue.records import FinishReason
+from aruntime.queue.records import FinishReason, RecordKind
 from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import ModelState, ReplicaState, VersionEntry
 
@@ -96,6 +97,25 @@ class House:
             self.engine.send([(*at, token, i, last, 0, 0.0)])
         if not tokens:
             self.engine.send([(*at, -1, 0, finish, 0, 0.0)])
+        self.engine.ring_bell()
+
+    def score(
+        self, at: tuple[int, int], said: list[int], finish: FinishReason, prompt: Sequence[int] = (), top: int = 0
+    ) -> None:
+        """Put out tokens with logprobs and `top` alternatives each, the prompt's own tokens before them.
+
+        The logprob at place i is -(i + 1) / 8. The first alternative is the token itself, each next one is less by 1.
+        """
+        tokens = [(RecordKind.PROMPT_TOKEN, i, token) for i, token in enumerate(prompt) if i]
+        tokens += [(RecordKind.TOKEN, i, token) for i, token in enumerate(said)]
+        for kind, index, token in tokens:
+            logprob = -(index + 1) / 8
+            told = [((token + k) % 256, logprob - k) for k in range(top)]
+            self.engine.send([(*at, one, index, 0, 0, less, RecordKind.ALTERNATIVE) for one, less in told])
+            ends = finish if kind is RecordKind.TOKEN and index == len(said) - 1 else FinishReason.NONE
+            self.engine.send([(*at, token, index, ends, 0, logprob, kind)])
+        if not said:
+            self.engine.send([(*at, -1, 0, finish, 0, 0.0, RecordKind.TOKEN)])
         self.engine.ring_bell()
 
     async def answer_all(self, text: str, finish: FinishReason = FinishReason.STOP) -> None:
