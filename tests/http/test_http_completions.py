@@ -9,6 +9,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from aruntime.queue.records import FinishReason
+from aruntime.queue.steering import steering
 
 
 async def test_a_whole_chat_answer_is_openai_s_shape(house: House) -> None:
@@ -118,6 +119,30 @@ async def test_sampling_fields_reach_the_engine(house: House) -> None:
     assert (head["temperature"], head["top_p"], head["top_k"], head["min_p"]) == (0.5, 0.75, 9, 0.25)
     assert (head["presence_penalty"], head["frequency_penalty"], head["repetition_penalty"]) == (-1, 1.5, 1.25)
     assert (head["ignore_eos"], head["min_tokens"], head["stop_token_ids"]) == (True, 2, [4, 5])
+
+
+async def test_biases_bad_words_and_wanted_logprobs_reach_the_engine(house: House) -> None:
+    client = house.complete(logit_bias={"5": -100}, bad_words=["no"], logprobs=3, echo=True, max_tokens=0)
+    *at, head = await house.submitted()
+    wanted = steering([(5, -100.0)], [house.ids("no"), house.ids(" no")])
+    assert (head["bias_pairs"], head["bad_words"], head["bad_word_tokens"]) == wanted[:3]
+    assert head["payload"] == wanted.payload
+    assert (head["top_logprobs"], head["prompt_logprobs"], head["max_tokens"]) == (3, True, 1)
+    house.score(tuple(at), house.ids("a"), FinishReason.LENGTH, head["prompt"], 3)
+    assert (await client.done()).json["choices"][0]["text"] == "hi"
+
+
+async def test_an_echo_too_long_to_tell_is_refused_with_the_numbers(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aruntime.http.questions.ECHOED_MAX", 100)
+    refused = await house.complete(prompt="x" * 34, echo=True, logprobs=2).done()
+    assert (refused.status, refused.json["error"]["param"]) == (400, "echo")
+    assert "102" in refused.json["error"]["message"]
+    client = house.complete(prompt="x" * 34, echo=True)
+    *at, _ = await house.submitted()
+    house.say(tuple(at), "a", FinishReason.LENGTH)
+    assert (await client.done()).json["choices"][0]["text"] == "x" * 34 + "a"
 
 
 async def test_an_error_after_the_first_chunk_is_an_event_not_a_status(house: House) -> None:
