@@ -3,9 +3,9 @@ whatever answers them."""
 
 import copy
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from http_house import Client
 from hypothesis import strategies as st
 
 from aruntime.wire.openapi import OPERATIONS, document
@@ -142,20 +142,28 @@ def asked(draw: st.DrawFn) -> tuple[str, bytes]:
     return path, draw(_cut(body)) if kind < 3 else body
 
 
-def judge(client: Client) -> str:
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def judge(answer: Answer) -> str:
     """An answer's status and code, once it is found to be whole. AssertionError: it is not, or it blames the server."""
-    if client.status == 200:
-        if client.headers["content-type"].startswith("text/event-stream"):
-            events = client.body.decode().removesuffix("\n\n").split("\n\n")
+    if answer.status == 200:
+        if answer.headers["content-type"].startswith("text/event-stream"):
+            events = answer.body.decode().removesuffix("\n\n").split("\n\n")
             data = [event.rpartition("data: ")[2] for event in events]
             assert all(isinstance(json.loads(one), dict) for one in data if one != "[DONE]")
             assert data[-1] == "[DONE]" or json.loads(data[-1]).get("type") in ("message_stop", "response.completed")
         else:
-            assert isinstance(client.json, dict)
+            assert isinstance(json.loads(answer.body), dict)
         return "200"
-    error = client.json["error"]
+    error = json.loads(answer.body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["message"]
     assert error["param"] is None or isinstance(error["param"], str)
-    assert client.status < 500 or error["code"] in WAITED_FOR, client.body
-    return f"{client.status} {error['code']}"
+    assert answer.status < 500 or error["code"] in WAITED_FOR, answer.body
+    return f"{answer.status} {error['code']}"
