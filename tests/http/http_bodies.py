@@ -138,7 +138,10 @@ def asked(draw: st.DrawFn) -> tuple[str, bytes]:
     kind = draw(st.integers(0, 19))
     if kind == 0:
         return path, draw(st.binary(max_size=60))
-    body = json.dumps(draw(_broken(draw(_SCHEMAS[path])))).encode()
+    made = draw(_SCHEMAS[path])
+    if "messages" in made and draw(st.booleans()):
+        made["messages"] = [{"role": "user", "content": draw(_TEXTS)}]  # what fits together whatever else there is
+    body = json.dumps(draw(_broken(made))).encode()
     return path, draw(_cut(body)) if kind < 3 else body
 
 
