@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import threading
+from typing import Any
 
 import pytest
 from http_house import House
@@ -10,6 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from aruntime.queue.records import FinishReason
 from aruntime.queue.steering import steering
+from aruntime.wire.answers import Answer
 
 
 async def test_a_whole_chat_answer_is_openai_s_shape(house: House) -> None:
@@ -130,6 +133,24 @@ async def test_biases_bad_words_and_wanted_logprobs_reach_the_engine(house: Hous
     assert (head["top_logprobs"], head["prompt_logprobs"], head["max_tokens"]) == (3, True, 1)
     house.score(tuple(at), house.ids("a"), FinishReason.LENGTH, head["prompt"], 3)
     assert (await client.done()).json["choices"][0]["text"] == "hi"
+
+
+async def test_many_logprobs_are_written_beside_the_event_loop(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aruntime.http.generation._SCORED_INLINE_MAX", 2)
+    threads: list[str] = []
+    whole = Answer.whole
+
+    def noted(self: Answer, *answers: Any) -> bytes:
+        threads.append(threading.current_thread().name)
+        return whole(self, *answers)
+
+    monkeypatch.setattr(Answer, "whole", noted)
+    for said in ("ab", "abc"):
+        client = house.complete(logprobs=0)
+        *at, _ = await house.submitted()
+        house.score(tuple(at), house.ids(said), FinishReason.LENGTH)
+        assert (await client.done()).json["choices"][0]["logprobs"]["tokens"] == list(said)
+    assert [name == threading.main_thread().name for name in threads] == [True, False]
 
 
 async def test_an_echo_too_long_to_tell_is_refused_with_the_numbers(
