@@ -1,13 +1,13 @@
 """From tokens to what one choice of a request says: detokenized, cut at stop strings, told apart, counted for usage."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from aruntime.admission.ticket import Output
 from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.detokenizer import Detokenizer
 from aruntime.queue.records import FinishReason
-from aruntime.wire.said import Call, Finish, Listener, Part, Said, Text
+from aruntime.wire.said import Call, Chosen, Finish, Listener, Part, Said, Text
 
 _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 
@@ -15,9 +15,9 @@ _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 class Choice:
     """One choice of a request. `finish` is None while it goes on; `listener` tells calls and thoughts from its text.
 
-    Its first `min_tokens` tokens cannot stop it, as in vLLM: a stop string is looked for in what comes after them.
-    The prompt that it is to `echo` comes before them. `scorer`, if there is one, is its detokenizer. One that is
-    `silent` says nothing of its own.
+    Its first `min_tokens` tokens cannot stop it, as in vLLM: a stop string is looked for in what comes after them, and
+    in its text only: a thought or a call may hold one. The prompt that it is to `echo` comes before them. `scorer`, if
+    there is one, is its detokenizer. One that is `silent` says nothing of its own.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Choice:
     def take(self, output: Output) -> Said:
         """What `output` adds, without a piece of a character, of a stop string or of what opens a call."""
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
+        if self._listener is not None:
+            return self._hear(self._listener, output)
         text = self._echoed() if self._echo else ""
         if not self._silent:
             text += "".join([self._push(token) for token in output.token_ids])
@@ -53,13 +55,12 @@ class Choice:
             text += self._stop.push(self._detokenizer.finish())
             self.finish = Finish("stop", self._stop.found) if self.stopped else Finish(_REASONS[output.finish])
             text += self._stop.finish()
-        tokens = self._scorer.told(output, text, self.finish) if self._scorer is not None else []
-        return Said(self._parts(text), tokens)
+        return Said([Text(text)] if text else [], self._scored(output, text))
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop string ended it, of which the engine knows nothing."""
-        return bool(self._stop.found)
+        """Whether a stop string ended it, or a call after which there is none, of which the engine knows nothing."""
+        return bool(self._stop.found) or (self._listener is not None and self._listener.over)
 
     def _echoed(self) -> str:
         echo, self._echo = self._echo, ()
@@ -76,13 +77,42 @@ class Choice:
             self.finish = Finish("stop", self._stop.found)
         return text
 
-    def _parts(self, text: str) -> list[Part]:
-        if self._listener is None:
-            return [Text(text)] if text else []
-        parts = list(self._listener.push(text)) if text else []
+    def _hear(self, listener: Listener, output: Output) -> Said:
+        parts: list[Part] = []
+        heard = ""
+        for token in output.token_ids:
+            if not self.stopped:
+                self.tokens += 1
+                text = self._detokenizer.push(token)
+                heard += text
+                parts += self._cut(listener.push(text))
+        if output.finish is not FinishReason.NONE and not self.stopped:
+            parts += self._cut([*listener.push(self._detokenizer.finish()), *listener.finish()])
+            self.finish = Finish(_REASONS[output.finish])
+        if self.stopped:
+            self.finish = Finish("stop", self._stop.found)
         if self.finish is not None:
-            parts += self._listener.finish()
-        self._called = self._called or any(isinstance(part, Call) for part in parts)
-        if self.finish is not None and self.finish.reason == "stop" and self._called:
-            self.finish.reason = "tool_calls"
-        return parts
+            parts += self._held()
+            if self._called and self.finish.reason == "stop":
+                self.finish.reason = "tool_calls"
+        return Said(parts, self._scored(output, heard))
+
+    def _scored(self, output: Output, text: str) -> list[Chosen]:
+        return self._scorer.told(output, text, self.finish) if self._scorer is not None else []
+
+    def _cut(self, said: Sequence[Part]) -> Iterator[Part]:
+        """What of these parts comes before a stop string."""
+        for part in said:
+            if self._stop.found:
+                return
+            if not isinstance(part, Text):
+                self._called = self._called or isinstance(part, Call)
+                yield from self._held()
+                yield part
+            elif text := self._stop.push(part.text) if self.tokens > self._min_tokens else part.text:
+                yield Text(text)
+
+    def _held(self) -> list[Part]:
+        """What was no stop string after all."""
+        text = self._stop.finish()
+        return [Text(text)] if text else []

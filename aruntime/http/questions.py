@@ -25,6 +25,7 @@ from aruntime.http.mirror import Reply
 from aruntime.http.requests import Terms, unless_gone
 from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
+from aruntime.model.speech.listening import listen
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.answers import AnswerShape
 from aruntime.wire.conversation import Conversation
@@ -115,11 +116,18 @@ async def answer_text(
 
 
 def _choice(question: Question, tokenizer: Tokenizer, prompt: "array[int]", ask: Ask) -> Choice:
-    scorer = None if question.logprobs is None else Scorer(tokenizer, prompt=question.echo)
+    """What takes in one choice's tokens. In a conversation it has a listener, if there is something to tell apart."""
+    listener = None
+    if question.conversation is not None:
+        opens_thought = tokenizer.opens_thought(prompt)
+        listener = listen(tokenizer.speech, question.conversation, opens_thought=opens_thought)
+    marks = listener is not None
+    scorer = None if question.logprobs is None else Scorer(tokenizer, prompt=question.echo, marks=marks)
     return Choice(
-        scorer or tokenizer.detokenizer(),
+        scorer or tokenizer.detokenizer(marks=marks),
         StopText(question.fields.stops, shown=bool(question.fields.include_stop_str_in_output)),
         ask.sampling.min_tokens,
+        listener,
         scorer=scorer,
         echo=prompt if question.echo else (),
         silent=question.max_tokens == 0,

@@ -20,13 +20,14 @@ Score = tuple[float | None, list[tuple[int, float]]]
 class Scorer:
     """The detokenizer of a choice whose logprobs are wanted: it keeps the tokens, with where in the text they begin.
 
-    With `prompt` the prompt's tokens are pushed first, and the first output has what foretold them.
+    With `prompt` the prompt's tokens are pushed first, and the first output has what foretold them. With `marks` those
+    of calls and thoughts have a text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, prompt: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, prompt: bool = False, marks: bool = False) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
-        self._detokenizer = tokenizer.detokenizer()
+        self._detokenizer = tokenizer.detokenizer(marks=marks)
         self._certain = 0  # characters that the tokens so far have made
         self._shown = 0  # of which so many have been shown
         self._begun: list[tuple[int, int]] = []  # tokens without a score, and where each begins

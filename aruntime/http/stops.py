@@ -6,6 +6,8 @@ said so far   ... the quick br|   stop strings: "brown", "red"
 The first stop string to be complete wins, so where the text was cut into tokens makes no difference.
 """
 
+from aruntime.base.texts import beginning_of
+
 
 class StopText:
     """Takes text in pieces and gives what may be shown. With no stop strings it gives everything at once.
@@ -29,7 +31,7 @@ class StopText:
             end, place, self.found = min(ends)
             self._held = ""
             return held[: end if self._shown else place]
-        cut = min(_beginning(held, stop) for stop in self._stops)
+        cut = min(beginning_of(stop, held) for stop in self._stops)
         self._held = held[cut:]
         return held[:cut]
 
@@ -37,11 +39,3 @@ class StopText:
         """The text is over: what was held back is no stop string."""
         held, self._held = self._held, ""
         return held
-
-
-def _beginning(text: str, stop: str) -> int:
-    """Where in `text`, which has no whole `stop`, a beginning of one stands at its end; len(text) if nowhere."""
-    place = text.find(stop[0], max(0, len(text) - len(stop) + 1))
-    while place >= 0 and not stop.startswith(text[place:]):
-        place = text.find(stop[0], place + 1)
-    return place if place >= 0 else len(text)

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -34,7 +34,7 @@ class TemplateRefused(ValueError):
 
 
 class ChatTemplate:
-    """One compiled template."""
+    """One compiled template. `source` is what it was made of, `names` what it asks its renderer for."""
 
     def __init__(
         self, source: str, special_tokens: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic
@@ -47,7 +47,8 @@ class ChatTemplate:
             raise TemplateRefused(f"the chat template has {len(source)} characters, at most {SOURCE_CHARACTERS_MAX}")
         self._special_tokens = dict(special_tokens)
         self._clock = clock
-        self._template = _compile(source)
+        self.source = source
+        self._template, self.names = _compile(source)
 
     @classmethod
     def from_folder(cls, folder: Path, config: Mapping[str, Any]) -> "ChatTemplate | None":
@@ -199,12 +200,15 @@ def _call(name: str, *arguments: Any) -> nodes.Call:
     return nodes.Call(nodes.EnvironmentAttribute(name), list(arguments), [], None, None)
 
 
-def _compile(source: str) -> Template:
+def _compile(source: str) -> tuple[Template, frozenset[str]]:
     environment = _Environment()
     try:
-        tree = _AddMeters().visit(environment.parse(source))
+        tree = environment.parse(source)
+        names = frozenset(meta.find_undeclared_variables(tree))
+        tree = _AddMeters().visit(tree)
         nodes.Node.set_lineno(tree, 1).set_environment(environment)
-        return Template.from_code(environment, environment.compile(tree), environment.make_globals(None))
+        template = Template.from_code(environment, environment.compile(tree), environment.make_globals(None))
+        return template, names
     except (TemplateError, RecursionError, SyntaxError) as error:
         raise TemplateRefused(f"the chat template does not compile: {type(error).__name__}") from error
 

@@ -14,7 +14,7 @@ Any other decoder is the library's own, run over a window of tokens.
 
 import codecs
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import tokenizers
@@ -36,7 +36,10 @@ class Detokenizer(Protocol):
 class Vocabulary:
     """The tables that all detokenizers of one tokenizer share."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, decoder: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, decoder: Mapping[str, Any] | None, marks: Collection[str] = ()
+    ) -> None:
+        """`marks` are the special tokens that have a text when they shall."""
         added = backend.get_added_tokens_decoder()
         size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         special = {number for number, token in added.items() if token.special}
@@ -52,6 +55,11 @@ class Vocabulary:
             self._pieces = [_whole(_byte_level(name)) for name in names]
         elif self._byte_fallback:
             self._pieces = [_byte_fallback(name, self._parts) for name in names]
+        shown = {number: added[number].content for number in special if added[number].content in marks}
+        self._hidden = special - shown.keys()
+        self._marked = [*self._pieces]
+        for number, text in shown.items() if self._pieces else ():
+            self._marked[number] = text
 
     def spell(self, token_id: int) -> bytes:
         """The bytes that one token stands for; a special token's are its name."""
@@ -63,12 +71,13 @@ class Vocabulary:
     def _decode(self, token_id: int) -> str:
         return str(self._backend.decode([token_id], skip_special_tokens=False))
 
-    def detokenizer(self) -> Detokenizer:
+    def detokenizer(self, *, marks: bool = False) -> Detokenizer:
+        pieces = self._marked if marks else self._pieces
         if self._byte_level:
-            return _ByteLevel(self._pieces)
+            return _ByteLevel(pieces)
         if self._byte_fallback:
-            return _ByteFallback(self._pieces, self._strip)
-        return _Window(self._backend)
+            return _ByteFallback(pieces, self._strip)
+        return _Window(self._backend, self._hidden if marks else None)
 
 
 class _ByteLevel:
@@ -131,14 +140,21 @@ class _ByteFallback:
 
 
 class _Window:
-    """Decodes the last few tokens twice, with and without the newest, and tells the difference."""
+    """Decodes the last few tokens twice, with and without the newest, and tells the difference.
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    Special tokens have no text; or only those that are `hidden`, if given.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, hidden: Collection[int] | None = None) -> None:
         self._backend = backend
+        self._hidden = hidden or ()
+        self._skips = hidden is None
         self._ids: list[int] = []
         self._told = 0  # how many of _ids have been told; they stay as context for the next
 
     def push(self, token_id: int) -> str:
+        if token_id in self._hidden:
+            return ""
         self._ids.append(token_id)
         text = self._untold()
         if not text or text.endswith(_REPLACEMENT):
@@ -151,8 +167,8 @@ class _Window:
         return self._untold()
 
     def _untold(self) -> str:
-        told = self._backend.decode(self._ids[: self._told], skip_special_tokens=True)
-        return str(self._backend.decode(self._ids, skip_special_tokens=True))[len(told) :]
+        told = self._backend.decode(self._ids[: self._told], skip_special_tokens=self._skips)
+        return str(self._backend.decode(self._ids, skip_special_tokens=self._skips))[len(told) :]
 
 
 def _parts(decoder: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

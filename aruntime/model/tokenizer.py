@@ -21,6 +21,8 @@ import tokenizers
 from aruntime.model.chat_template import ChatTemplate, TemplateRefused
 from aruntime.model.config import CheckpointRefused
 from aruntime.model.detokenizer import Detokenizer, Vocabulary
+from aruntime.model.speech.described import described
+from aruntime.model.speech.formats import MARKS, speech_of
 
 _PRIVATE_USE = range(0x10FFFD, 0xF0000, -1)  # planes 16 and 15
 
@@ -34,6 +36,7 @@ class Tokenizer:
         self._later = _backend(_without_first_prefix(definition)) if _has_first_prefix(definition) else self._first
         self._template = template
         self.has_template = template is not None
+        self.speech = speech_of(template)
         added = self._first.get_added_tokens_decoder()
         special = {number: token for number, token in added.items() if token.special and token.content}
         # Longest first: an alternation takes the first that fits, the library the longest.
@@ -43,7 +46,7 @@ class Tokenizer:
         )
         self._special_heads = tuple({t.content[:cut] for t in special.values() for cut in range(1, len(t.content))})
         self._prefix, self._suffix = self._around()
-        self._vocabulary = Vocabulary(self._first, definition.get("decoder"))
+        self._vocabulary = Vocabulary(self._first, definition.get("decoder"), MARKS)
         self.vocab_size = self._first.get_vocab_size(with_added_tokens=True)
         self.bos_id = self._id_of(config.get("bos_token"))
         self.eos_id = self._id_of(config.get("eos_token"))
@@ -84,6 +87,8 @@ class Tokenizer:
         """
         if self._template is None:
             raise TemplateRefused("this model has no chat template; use completions")
+        if not self.speech.shows_tools and (tools or any(_has_calls(message) for message in messages)):
+            messages, tools = described(messages, tools or ()), None
         marker = self._marker(messages, tools, options)
         text = self._template.render(
             _map_strings(messages, lambda text: self._broken(text, marker)),
@@ -93,9 +98,14 @@ class Tokenizer:
         )
         return list(self._split(text, marker))
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh incremental decoder; special tokens have no text."""
-        return self._vocabulary.detokenizer()
+    def detokenizer(self, *, marks: bool = False) -> Detokenizer:
+        """A fresh incremental decoder; special tokens have no text, but `marks` of calls and thoughts if they shall."""
+        return self._vocabulary.detokenizer(marks=marks)
+
+    def opens_thought(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt ends in the beginning of a thought, which the answer goes on with."""
+        thoughts = self.speech.thoughts
+        return thoughts is not None and self.decode(list(ids[-8:]), special=True).rstrip().endswith(thoughts.opening)
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The whole text of `ids`, without special tokens unless `special`. Ids that no token has are no text."""
@@ -152,6 +162,10 @@ class Tokenizer:
     def _id_of(self, token: Any) -> int | None:
         content = token.get("content") if isinstance(token, dict) else token
         return self._first.token_to_id(content) if isinstance(content, str) else None
+
+
+def _has_calls(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "tool" or "tool_calls" in message
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ once for each choice:
     data: {"id":…,"choices":[{"index":0,"delta":{"content":  "text"  },"logprobs":null,"finish_reason":null}],…}
 
 The shapes are OpenAI's: in chat the role comes first; one event a choice has its finish_reason; with usage asked for,
-every other event says `"usage": null` and the last has no choices.
+every other event says `"usage": null` and the last has no choices. A call's arguments come in pieces, to be joined by
+its `index`; a thought is `reasoning_content`, and `reasoning` as well.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import orjson
 from aruntime.base.errors import ServingError
 from aruntime.wire.errors import error_event
 from aruntime.wire.logprobs import chat_logprobs, completion_logprobs
-from aruntime.wire.said import Answered, Finish, Said
+from aruntime.wire.said import Answered, Call, Finish, Said, Text
 
 DONE = b"data: [DONE]\n\n"
 JSON = (b"content-type", b"application/json")
@@ -125,8 +126,8 @@ class Answer(AnswerShape):
 
     def add(self, choice: int, said: Said) -> bytes:
         """What is new of a choice."""
-        if said.tokens:
-            return self._add_scored(choice, said)
+        if said.tokens or any(not isinstance(part, Text) for part in said.parts):
+            return self._add_more(choice, said)
         return self._before_text[choice] + orjson.dumps(said.text) + self._after_text
 
     def end(self, choice: int, finish: Finish) -> bytes:
@@ -148,7 +149,7 @@ class Answer(AnswerShape):
         choices = [
             {
                 "index": i,
-                **self._said(one.said.text),
+                **self._said(one.said),
                 "logprobs": self._logprobs(one.said.tokens) if self._wants_logprobs else None,
                 "finish_reason": one.finish.reason,
             }
@@ -156,23 +157,48 @@ class Answer(AnswerShape):
         ]
         return orjson.dumps({**self._common, "choices": choices, "usage": usage.as_dict()})
 
-    def _said(self, text: str) -> dict[str, object]:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}} if self._chat else {"text": text}
+    def _said(self, said: Said) -> dict[str, object]:
+        return {"message": _message(said)} if self._chat else {"text": said.text}
 
-    def _add_scored(self, choice: int, said: Said) -> bytes:
-        """The same, with how likely its tokens were."""
-        logprobs = orjson.dumps(self._logprobs(said.tokens))
-        return b"%b%b%b" % (
-            self._before_text[choice],
-            orjson.dumps(said.text),
-            self._after_text.replace(b'"logprobs":null', b'"logprobs":%b' % logprobs, 1),
-        )
+    def _add_more(self, choice: int, said: Said) -> bytes:
+        """The same, with calls and thoughts, and with how likely its tokens were."""
+        inner = b'"delta":' + orjson.dumps(_delta(said)) if self._chat else b'"text":' + orjson.dumps(said.text)
+        return self._event(choice, inner, logprobs=orjson.dumps(self._logprobs(said.tokens) if said.tokens else None))
 
-    def _event(self, choice: int, inner: bytes, finish_reason: bytes = b"null") -> bytes:
-        return b'%b{"index":%d,%b,"logprobs":null,"finish_reason":%b}%b' % (
+    def _event(self, choice: int, inner: bytes, finish_reason: bytes = b"null", *, logprobs: bytes = b"null") -> bytes:
+        return b'%b{"index":%d,%b,"logprobs":%b,"finish_reason":%b}%b' % (
             self._head,
             choice,
             inner,
+            logprobs,
             finish_reason,
             self._tail,
         )
+
+
+def _message(said: Said) -> dict[str, object]:
+    """An assistant's message: all that it said."""
+    calls = said.calls
+    content = None if calls and not said.text else said.text
+    message: dict[str, object] = {"role": "assistant", "content": content, "refusal": None, **_thought(said)}
+    return {**message, "tool_calls": [_call(call) for call in calls]} if calls else message
+
+
+def _delta(said: Said) -> dict[str, object]:
+    """What is new of one: a call has its id and name when it begins."""
+    calls = [{"index": call.index, **(_call(call) if call.id else _more(call))} for call in said.calls]
+    more = _thought(said) | ({"tool_calls": calls} if calls else {})
+    return {"content": said.text, **more} if said.text or not more else more
+
+
+def _thought(said: Said) -> dict[str, object]:
+    """DeepSeek's name for it, which most servers and clients know, and vLLM's newer one."""
+    return {"reasoning_content": said.reasoning, "reasoning": said.reasoning} if said.reasoning else {}
+
+
+def _call(call: Call) -> dict[str, object]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _more(call: Call) -> dict[str, object]:
+    return {"function": {"arguments": call.arguments}}

@@ -107,7 +107,12 @@ class Answered:
 
 
 class Listener(Protocol):
-    """Tells apart what one choice says. Its parts, joined, are the text without what frames calls and thoughts."""
+    """Tells apart what one choice says. Its parts, joined, are the text without what frames calls and thoughts.
+
+    `over`: nothing that comes now is of any use.
+    """
+
+    over: bool
 
     def push(self, text: str) -> Sequence[Part]:
         """The parts that are certain now that `text` came; text that may yet open a call is held back."""

@@ -51,10 +51,12 @@ def demo(callers: list[str] | None = None, **more: Any) -> ModelState:
 class House:
     """`ids(text)` are the tokens of a text, `say` what the engine puts out, `post` what a client sends."""
 
-    def __init__(self, folder: Any, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self, folder: Any, limits: HttpLimits | None = None, template: str = TEMPLATE, context: int = 200
+    ) -> None:
         byte_tokenizer().save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text("{}")
-        (folder / "chat_template.jinja").write_text(TEMPLATE)
+        (folder / "chat_template.jinja").write_text(template)
         self.tokenizer = Tokenizer.from_folder(folder)
         self._fds = [create_channel(1, 1024, 1024), create_bell(), create_bell(), create_table(TABLE_ROWS, COLUMNS)]
         channel, engine_bell, bell, table = self._fds
@@ -62,7 +64,7 @@ class House:
         self.engine = EngineChannel(channel, bell, 1)
         self.view = View(Door(bell, time.monotonic, random.Random(1)), time.monotonic)
         self.view.registry.replace(None)
-        route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, 200, 256))
+        route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, context, 256))
         self.view.model_is(demo())
         self.view.state_is(ReplicaState(replica=0, model="demo", version=3, life="ready", reason=""))
         self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))

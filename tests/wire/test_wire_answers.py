@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from aruntime.base import errors
 from aruntime.wire.answers import Answer, Usage
 from aruntime.wire.errors import error_body, error_event
-from aruntime.wire.said import Answered, Finish, Said, Text
+from aruntime.wire.said import Answered, Call, Finish, Reasoning, Said, Text
 
 GOLDEN = Path(__file__).parent / "golden"
 USAGE = Usage(prompt=7, completion=5, cached=4)
@@ -54,6 +54,27 @@ def test_a_whole_answer_is_its_golden_file_byte_for_byte(chat: bool) -> None:
     answers = [Answered(text('a "b"\n'), Finish("stop")), Answered(text("é"), Finish("length"))]
     whole = answer(chat, 2).whole(answers, USAGE)
     assert whole.decode() + "\n" == (GOLDEN / f"{'chat' if chat else 'completion'}_whole.txt").read_text()
+
+
+CALLS = [
+    [Reasoning("Hm.")],
+    [Reasoning(" Now."), Text("Let me see.")],
+    [Call(0, "", "call_1", "weather"), Call(0, '{"city": ')],
+    [Call(0, '"Rome"}'), Call(1, "{}", "call_2", "time")],
+]
+
+
+def test_a_stream_of_calls_is_its_golden_file_byte_for_byte() -> None:
+    made = answer(chat=True)
+    said = [made.begin(), *(made.add(0, Said(list(parts))) for parts in CALLS)]
+    stream = b"".join([*said, made.end(0, Finish("tool_calls")), made.done(USAGE)])
+    assert stream.decode() == (GOLDEN / "chat_stream_calls.txt").read_text()
+
+
+def test_a_whole_answer_with_calls_is_its_golden_file_byte_for_byte() -> None:
+    said = Said([part for parts in CALLS for part in parts if not isinstance(part, Text)])
+    whole = answer(chat=True).whole([Answered(said, Finish("tool_calls"))], USAGE)
+    assert whole.decode() + "\n" == (GOLDEN / "chat_calls_whole.txt").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.stem)
