@@ -31,6 +31,8 @@ from aruntime.wire.fields import text_or_list
 class TextPart(Strict):
     """A piece of a message's content."""
 
+    not_served = refused.TEXT_PART
+
     type: Literal["text"]
     text: str
 

@@ -14,6 +14,8 @@ STREAM_OPTIONS = {
     "continuous_usage_stats": NotServed("usage is told once, at the end", False),
 }
 
+TEXT_PART = {"prompt_cache_breakpoint": NotServed("every prefix is cached, for as long as there is room")}
+
 MESSAGE = {
     "annotations": NotServed("there are no citations", []),
     "audio": NotServed(_TEXT_ONLY),

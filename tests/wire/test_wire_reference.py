@@ -7,10 +7,20 @@ from typing import Annotated, Any
 import pytest
 from openai.types import Completion, CompletionChoice, CompletionUsage, chat, completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.shared_params import FunctionDefinition
 from pydantic import Field
 
 from aruntime.wire.body import Ignored, NotServed, Strict
-from aruntime.wire.openai import ChatBody, CompletionBody
+from aruntime.wire.openai import ChatBody, CompletionBody, StreamOptions
+from aruntime.wire.openai_messages import (
+    AllowedToolsChoice,
+    ChatMessage,
+    Function,
+    FunctionChoice,
+    FunctionTool,
+    TextPart,
+    ToolCallItem,
+)
 from aruntime.wire.reference import Row, rewrite, rows
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -67,9 +77,28 @@ def test_a_table_is_written_between_its_marks() -> None:
 def test_no_parameter_of_the_openai_package_is_missing(body: Any, documented: Any) -> None:
     names = {row.field for row in rows(body)}
     assert {name for one in documented.__mro__ for name in getattr(one, "__annotations__", {})} <= names
-    assert set(chat.ChatCompletionStreamOptionsParam.__annotations__) <= {
-        name.removeprefix("stream_options.") for name in names
-    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "documented"),
+    [
+        (ChatMessage, chat.ChatCompletionSystemMessageParam),
+        (ChatMessage, chat.ChatCompletionDeveloperMessageParam),
+        (ChatMessage, chat.ChatCompletionUserMessageParam),
+        (ChatMessage, chat.ChatCompletionAssistantMessageParam),
+        (ChatMessage, chat.ChatCompletionToolMessageParam),
+        (ChatMessage, chat.ChatCompletionFunctionMessageParam),
+        (TextPart, chat.ChatCompletionContentPartTextParam),
+        (ToolCallItem, chat.ChatCompletionMessageFunctionToolCallParam),
+        (FunctionTool, chat.ChatCompletionFunctionToolParam),
+        (Function, FunctionDefinition),
+        (FunctionChoice, chat.ChatCompletionNamedToolChoiceParam),
+        (AllowedToolsChoice, chat.ChatCompletionAllowedToolChoiceParam),
+        (StreamOptions, chat.ChatCompletionStreamOptionsParam),
+    ],
+)
+def test_no_field_of_an_object_in_a_body_is_missing(ours: Any, documented: Any) -> None:
+    assert set(documented.__annotations__) <= {row.field for row in rows(ours)}
 
 
 @pytest.mark.parametrize("body", [ChatBody, CompletionBody])
