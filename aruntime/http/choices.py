@@ -7,7 +7,7 @@ from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.detokenizer import Detokenizer
 from aruntime.queue.records import FinishReason
-from aruntime.wire.said import Call, Chosen, Finish, Listener, Part, Said, Text
+from aruntime.wire.said import Call, Chosen, Finish, Listener, Part, Reasoning, Said, Text
 
 _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 
@@ -39,8 +39,10 @@ class Choice:
         self._echo = echo
         self._silent = silent
         self._called = False
+        self._thinks = False
         self.tokens = 0
         self.cached_tokens = 0
+        self.reasoning_tokens = 0
         self.finish: Finish | None = None
 
     def take(self, output: Output) -> Said:
@@ -55,7 +57,7 @@ class Choice:
             text += self._stop.push(self._detokenizer.finish())
             self.finish = Finish("stop", self._stop.found) if self.stopped else Finish(_REASONS[output.finish])
             text += self._stop.finish()
-        return Said([Text(text)] if text else [], self._scored(output, text))
+        return Said([Text(text)] if text else [], self._scored(output))
 
     @property
     def stopped(self) -> bool:
@@ -79,13 +81,13 @@ class Choice:
 
     def _hear(self, listener: Listener, output: Output) -> Said:
         parts: list[Part] = []
-        heard = ""
         for token in output.token_ids:
             if not self.stopped:
                 self.tokens += 1
-                text = self._detokenizer.push(token)
-                heard += text
-                parts += self._cut(listener.push(text))
+                new = listener.push(self._detokenizer.push(token))
+                self._thinks = isinstance(new[-1], Reasoning) if new else self._thinks
+                self.reasoning_tokens += self._thinks
+                parts += self._cut(new)
         if output.finish is not FinishReason.NONE and not self.stopped:
             parts += self._cut([*listener.push(self._detokenizer.finish()), *listener.finish()])
             self.finish = Finish(_REASONS[output.finish])
@@ -95,10 +97,10 @@ class Choice:
             parts += self._held()
             if self._called and self.finish.reason == "stop":
                 self.finish.reason = "tool_calls"
-        return Said(parts, self._scored(output, heard))
+        return Said(parts, self._scored(output))
 
-    def _scored(self, output: Output, text: str) -> list[Chosen]:
-        return self._scorer.told(output, text, self.finish) if self._scorer is not None else []
+    def _scored(self, output: Output) -> list[Chosen]:
+        return self._scorer.told(output, self._stop.held, self.finish) if self._scorer is not None else []
 
     def _cut(self, said: Sequence[Part]) -> Iterator[Part]:
         """What of these parts comes before a stop string."""

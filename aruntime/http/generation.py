@@ -160,6 +160,7 @@ class Generation(Admitted):
         return Usage(
             prompt=sum(map(len, self._ask.prompts)),
             completion=sum(choice.tokens for choice in self._choices),
+            reasoning=sum(choice.reasoning_tokens for choice in self._choices),
             cached=sum(max(cached[first : first + n]) for first in range(0, len(cached), n)),
         )
 

@@ -29,7 +29,6 @@ class Scorer:
         self._prompt = prompt
         self._detokenizer = tokenizer.detokenizer(marks=marks)
         self._certain = 0  # characters that the tokens so far have made
-        self._shown = 0  # of which so many have been shown
         self._begun: list[tuple[int, int]] = []  # tokens without a score, and where each begins
         self._waiting: deque[Chosen] = deque()
 
@@ -42,18 +41,20 @@ class Scorer:
 
     def finish(self) -> str:
         """As a detokenizer does."""
-        return self._detokenizer.finish()
+        text = self._detokenizer.finish()
+        self._certain += len(text)
+        return text
 
-    def told(self, output: Output, text: str, finish: Finish | None) -> list[Chosen]:
-        """The tokens to be told with `text`, of those that were pushed for `output` and before it."""
-        self._shown += len(text)
+    def told(self, output: Output, held: int, finish: Finish | None) -> list[Chosen]:
+        """The tokens to be told after `output`, when the last `held` characters are not shown."""
+        shown = self._certain - held
         self._waiting += [
             self._chosen(*at, *score) for at, score in zip(self._begun, self._scores(output), strict=False)
         ]
         self._begun.clear()
         everything = finish is not None and not finish.stop
         told: list[Chosen] = []
-        while self._waiting and (everything or self._waiting[0].offset < self._shown):
+        while self._waiting and (everything or self._waiting[0].offset < shown):
             told.append(self._waiting.popleft())
         return told
 

@@ -17,6 +17,7 @@ class StopText:
 
     def __init__(self, stops: tuple[str, ...], *, shown: bool = False) -> None:
         self.found = ""  # the stop string that ended the text
+        self.held = 0  # characters that are not shown: they may become one, or have become it
         self._stops = stops
         self._shown = shown
         self._held = ""
@@ -29,13 +30,15 @@ class StopText:
         ends = [(place + len(stop), place, stop) for stop in self._stops if (place := held.find(stop)) >= 0]
         if ends:
             end, place, self.found = min(ends)
-            self._held = ""
-            return held[: end if self._shown else place]
+            cut = end if self._shown else place
+            self._held, self.held = "", len(held) - cut
+            return held[:cut]
         cut = min(beginning_of(stop, held) for stop in self._stops)
-        self._held = held[cut:]
+        self._held, self.held = held[cut:], len(held) - cut
         return held[:cut]
 
     def finish(self) -> str:
         """The text is over: what was held back is no stop string."""
         held, self._held = self._held, ""
+        self.held = self.held if self.found else 0
         return held

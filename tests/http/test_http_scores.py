@@ -13,7 +13,7 @@ from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.records import FinishReason
-from aruntime.wire.said import Likely, Said
+from aruntime.wire.said import Likely, Part, Reasoning, Said, Text
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,29 @@ def test_a_silent_choice_says_its_prompt_and_nothing_else(tokenizer: Tokenizer) 
     assert (said.text, [one.logprob for one in said.tokens], choice.tokens) == ("pq", [None, -1.0], 0)
     assert choice.finish is not None
     assert choice.finish.reason == "length"
+
+
+class Thinker:
+    """A listener to whom all up to a full stop is a thought."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._thinks = True
+
+    def push(self, text: str) -> list[Part]:
+        part: Part = Reasoning(text) if self._thinks else Text(text)
+        self._thinks = self._thinks and text != "."
+        return [part]
+
+    def finish(self) -> list[Part]:
+        return []
+
+
+def test_tokens_of_thoughts_are_told_and_counted_and_a_stop_string_that_is_cut_off_is_not(tokenizer: Tokenizer) -> None:
+    scorer = Scorer(tokenizer)
+    choice = Choice(scorer, StopText(("END",)), listener=Thinker(), scorer=scorer)
+    said = say(tokenizer, choice, "hmE.ok E")
+    assert "".join(one.text for one in said.tokens) == "hmE.ok "
+    said = say(tokenizer, choice, "ND more")
+    assert (said.text, said.tokens) == ("", [])
+    assert (choice.tokens, choice.reasoning_tokens) == (10, 4)
