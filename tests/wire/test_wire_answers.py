@@ -15,6 +15,7 @@ from aruntime.wire.answers import Answer, Usage
 from aruntime.wire.errors import error_body, error_event
 from aruntime.wire.said import Answered, Call, Finish, Reasoning, Said, Text
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
 GOLDEN = Path(__file__).parent / "golden"
 USAGE = Usage(prompt=7, completion=5, cached=4)
 
@@ -128,3 +129,9 @@ def test_an_error_names_its_field() -> None:
 
 def _kinds(kind: Any) -> list[Any]:
     return [kind, *(found for below in kind.__subclasses__() for found in _kinds(below))]
+
+
+def test_every_error_is_in_the_documentation_with_its_status_and_type() -> None:
+    lines = (DOCS / "wire" / "errors.md").read_text().splitlines()
+    for kind in _kinds(errors.ServingError):
+        assert any(f"| {kind.status} |" in line and f"`{kind.code}`" in line and kind.type in line for line in lines)
