@@ -34,6 +34,7 @@ HOMES = {
     "onnxruntime": {"engine"},
     "torch": {"aruntime_kernels", "model", "engine"},
     "tokenizers": {"model"},
+    "llguidance": {"model"},
     "safetensors": {"model"},
     "jinja2": {"model"},
 }

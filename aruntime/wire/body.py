@@ -54,6 +54,11 @@ class Strict(BaseModel):
         strict=True, frozen=True, allow_inf_nan=False, json_schema_extra={"additionalProperties": False}
     )
     not_served: ClassVar[Mapping[str, NotServed]] = {}
+    _names: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls._names = frozenset(field.alias or name for name, field in cls.__pydantic_fields__.items())
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +66,7 @@ class Strict(BaseModel):
         if not isinstance(value, dict):
             raise PydanticCustomError("not_an_object", "Input should be an object")
         for name, given in value.items():
-            if name in cls.__pydantic_fields__:
+            if name in cls._names:
                 continue
             if (refused := cls.not_served.get(name)) is None:
                 raise PydanticCustomError("unknown_field", "unknown field", {"name": name})
