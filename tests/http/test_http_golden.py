@@ -5,12 +5,13 @@ A file without an answer is given one, and the test fails: read it.
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_house import House
+from http_house import TEMPLATE, House
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -18,6 +19,8 @@ from aruntime.queue.records import FinishReason
 
 FILES = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 LINE = "----\n"
+THINKING = TEMPLATE + "{# </think> #}"
+_CALL_ID = re.compile(r'"call_\w+"')
 
 
 def parts(path: Path) -> tuple[str, dict[str, Any], list[str], str]:
@@ -70,10 +73,12 @@ def read_said(line: str) -> tuple[int, str | list[int], FinishReason]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 async def test_an_answer_is_its_golden_file_byte_for_byte(
-    house: House, path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aruntime.http.completions.time.time", lambda: 1_700_000_000)
-    told = await played(house, path)
+    house = House(tmp_path, context=2000, template=THINKING if "thought" in path.stem else TEMPLATE)
+    told = _CALL_ID.sub('"call_1"', await played(house, path))
+    house.close()
     assert told == written(path, told)
 
 
