@@ -8,6 +8,9 @@ from aruntime.base.errors import InvalidRequest
 from aruntime.queue.records import CELL_BYTES, submit_cells
 from aruntime.queue.steering import BAD_WORD_TOKENS_MAX, BAD_WORDS_MAX, BIAS_PAIRS_MAX, GRAMMAR_BYTES_MAX
 
+# Of the prompts of one request, alternatives included: all of them are there at once when the answer begins.
+PROMPT_LOGPROBS_MAX = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
@@ -46,6 +49,12 @@ def check_size(ask: Ask, limits: RouteLimits, cells_max: int) -> None:
     if ask.payload:
         return _check_tensors(ask, limits, cells_max)
     _check_steering(ask.sampling, limits.vocab)
+    if ask.prompt_logprobs and ask.n * ask.prompt_tokens * (1 + ask.top_logprobs) > PROMPT_LOGPROBS_MAX:
+        raise InvalidRequest(
+            f"{ask.n * ask.prompt_tokens} prompt tokens, with {ask.top_logprobs} alternatives each, are more than the"
+            f" {PROMPT_LOGPROBS_MAX} logprobs of prompts in one request",
+            param="logprobs",
+        )
     payload_bytes = len(ask.sampling.steering.payload)
     cells = ask.n * sum(submit_cells(len(prompt), payload_bytes) for prompt in ask.prompts)
     if cells > cells_max:

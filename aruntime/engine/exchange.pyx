@@ -10,6 +10,7 @@ from aruntime.scheduler.scheduler cimport Scheduler
 
 cdef enum:
     BURST = 1024  # messages or records moved for one front end before the next has its turn
+    BURSTS_MAX = 16  # of records for one front end in one turn of the loop: as many as its ring has by default
 
 
 cdef struct Peer:
@@ -61,11 +62,16 @@ cdef class Exchange:
                 self._scheduler.release(*owner, good)
 
     def deliver(self):
-        """Write the scheduler's outputs into the rings, as far as there is room, and ring each bell at most once."""
+        """Write the scheduler's outputs into the rings, as far as there is room, and ring each bell at most once.
+
+        Returns whether more is left to write: no bell rings for room.
+        """
         cdef size_t i
+        cdef bint left = False
         with nogil:
             for i in range(self._peers.size()):
-                self._deliver_to(self._peers[i])
+                left |= self._deliver_to(self._peers[i])
+        return left
 
     def prepare_sleep(self):
         """Ask every front end to ring the bell. False, and nothing asked: a message is there already."""
@@ -140,18 +146,21 @@ cdef class Exchange:
         for owner in self._scheduler.take_guided_ended():
             self._grammars.end(owner)
 
-    cdef void _deliver_to(self, Peer peer) noexcept nogil:
+    cdef bint _deliver_to(self, Peer peer) noexcept nogil:
         cdef uint32_t room, count
+        cdef int turn
         cdef bint wrote = False
-        while True:
+        for turn in range(BURSTS_MAX):
             room = min(<uint32_t> BURST, peer.end.output_room())
             count = self._scheduler.impl().take_outputs(peer.front_end, self._outputs.data(), room)
-            if count == 0:
+            if count > 0:
+                peer.end.send(self._outputs.data(), count)
+                wrote = True
+            if count < room or room == 0:
                 break
-            peer.end.send(self._outputs.data(), count)
-            wrote = True
         if wrote:
             peer.end.ring_bell()
+        return self._scheduler.impl().has_outputs(peer.front_end)
 
     cdef _gather(self):
         cdef Peer peer

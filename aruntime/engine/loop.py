@@ -21,6 +21,8 @@ from aruntime.scheduler.scheduler import Scheduler
 from aruntime.wire.control import Bounds, TenantTerms
 
 HEARTBEAT_S = 0.25
+# While a full output ring holds back what is to be told, look again this often. No bell rings for room in a ring.
+_FULL_RETRY_S = 0.005
 # A model that breaks this many steps in a row is not going to recover in this process.
 _FAILED_STEPS_MAX = 3
 
@@ -68,12 +70,12 @@ class Loop:
             on_control()
             self.exchange.receive()
             busy = self._step()
-            self.exchange.deliver()
+            left = self.exchange.deliver()
             self._publish()
             if self._failed >= _FAILED_STEPS_MAX:
                 raise EngineBroken(f"{self._failed} steps in a row failed")
             if not busy and self.exchange.prepare_sleep():
-                poller.poll(self._rest_ms())
+                poller.poll(self._rest_ms(_FULL_RETRY_S if left else HEARTBEAT_S))
                 self._quiet_bell()
 
     def set_tenant(self, terms: TenantTerms) -> None:
@@ -112,18 +114,18 @@ class Loop:
         try:
             if isinstance(step, Exception):
                 raise step
-            tokens, logprobs = step.fetch()
+            sampled = step.fetch()
         except Exception as error:
             log.error("engine.step_failed", error=type(error).__name__, detail=str(error))
             self._scheduler.fail_step()
             self._failed += 1
         else:
-            self._scheduler.commit(tokens, self._clock(), logprobs)
+            self._scheduler.commit(sampled.tokens, self._clock(), *sampled[1:])
             self._failed = 0
 
-    def _rest_ms(self) -> float:
+    def _rest_ms(self, most_s: float) -> float:
         until_s = min(self._rests_until_s, self._scheduler.next_deadline_s()) - self._clock()
-        return math.ceil(1000 * min(HEARTBEAT_S, max(0.0, until_s)))
+        return math.ceil(1000 * min(most_s, max(0.0, until_s)))
 
     def _quiet_bell(self) -> None:
         self.exchange.awake()

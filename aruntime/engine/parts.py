@@ -1,7 +1,7 @@
 """What the loop turns: a decoder and a tensor model each bring a runner and an exchange of their own."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,11 +13,20 @@ Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Owner = tuple[int, int, int]  # front end, slot, generation
 
 
+class Sampled(NamedTuple):
+    """What a step has computed, as `Scheduler.commit` takes it."""
+
+    tokens: Array  # [R] int32
+    logprobs: Array  # [R] float32
+    likely: tuple[Array, Array] | None = None  # of the plan's likely rows
+    scored: tuple[Array, Array, Array] | None = None  # of its scored rows
+
+
 class Step(Protocol):
     """A step that was launched."""
 
-    def fetch(self) -> tuple[Array, Array]:
-        """Wait for it. Returns the tokens [R] int32 and their log-probabilities [R] float32."""
+    def fetch(self) -> Sampled:
+        """Wait for it."""
 
 
 class Runner(Protocol):
@@ -34,7 +43,7 @@ class Exchange(Protocol):
     def attach(self, front_end: int, channel: EngineChannel) -> None: ...
     def detach(self, front_end: int) -> None: ...
     def receive(self) -> None: ...
-    def deliver(self) -> None: ...
+    def deliver(self) -> bool: ...
     def prepare_sleep(self) -> bool: ...
     def awake(self) -> None: ...
     @property

@@ -84,7 +84,7 @@ class Replica:
             plan = self.scheduler.plan(clock())
             if plan.tokens == 0:
                 break
-            tokens, logprobs = self.runner.launch(plan).fetch()
+            tokens, logprobs, *_ = self.runner.launch(plan).fetch()
             self.scheduler.commit(tokens, clock(), logprobs)
         self.scheduler.drop_front_end(0)
 

@@ -1,19 +1,22 @@
 """One step on the device: the plan's arrays become tensors, the model runs, the sampler draws.
 
 plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder.forward ──► logits [R, V]
-                                   bans, penalties ──► sample ──► tokens [R], logprobs [R]
+                           biases, penalties, bans ──► sample ──► tokens [R], logprobs [R]
+                                                      likely ──► alternatives; the prompt's logprobs, piece by piece
 
 A step may be launched while the one before it runs: a token that nobody knows yet is read, on the device, from what
 that step samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from aruntime_kernels.logits import ban, penalize
+from aruntime_kernels.likely import likely
+from aruntime_kernels.logits import ban, bias, penalize
 from aruntime_kernels.sample import sample
 
+from aruntime.engine.parts import Sampled
 from aruntime.model.decoder import Batch, Decoder
 from aruntime.model.kv_cache import KvCache
 from aruntime.scheduler.scheduler import StepPlan
@@ -31,6 +34,8 @@ class Samples:
     host_logprobs: torch.Tensor
     arrived: torch.Event | None
     rows: int = 0
+    likely: list[torch.Tensor] = field(default_factory=list)  # on the host, as are these: tokens, logprobs [L, top]
+    scored: list[torch.Tensor] = field(default_factory=list)  # logprobs [N], tokens and logprobs [N, top]
 
     @classmethod
     def on(cls, device: str, rows_max: int) -> "Samples":
@@ -49,11 +54,14 @@ class Samples:
             self.host_logprobs.copy_(self.logprobs, non_blocking=True)
             self.arrived.record()
 
-    def fetch(self) -> tuple[Array, Array]:
-        """Wait for the step. Returns the sampled tokens [R] int32 and their log-probabilities [R] float32."""
+    def fetch(self) -> Sampled:
+        """Wait for the step. Returns what `Scheduler.commit` takes."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        return self.host_tokens[: self.rows].numpy(), self.host_logprobs[: self.rows].numpy()
+        tokens, logprobs = self.host_tokens[: self.rows].numpy(), self.host_logprobs[: self.rows].numpy()
+        likely = (self.likely[0].numpy(), self.likely[1].numpy()) if self.likely else None
+        scored = (self.scored[0].numpy(), self.scored[1].numpy(), self.scored[2].numpy()) if self.scored else None
+        return Sampled(tokens, logprobs, likely, scored)
 
 
 class Runner:
@@ -63,6 +71,7 @@ class Runner:
         self._decoder = decoder
         self._cache = cache
         self._device = decoder.device
+        self._rows_max = sequences_max
         # Of the last step and of the one before it, which may not have been fetched yet.
         self._last, self._before = (Samples.on(self._device, sequences_max) for _ in range(2))
 
@@ -80,6 +89,7 @@ class Runner:
         logits = self._decoder.forward(batch, self._cache)
         rows = samples.rows = logits.shape[0]
         tokens, logprobs = samples.tokens[:rows], samples.logprobs[:rows]
+        samples.likely = []
         if rows:
             self._adjust(logits, plan)
             sample(
@@ -93,8 +103,45 @@ class Runner:
                 position=self._put(plan.position),
                 logprob=logprobs,
             )
+            samples.likely = self._likely(logits, plan, tokens)
+        samples.scored = self._score(plan)
         samples.send()
         return samples
+
+    def _likely(self, logits: torch.Tensor, plan: StepPlan, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """The likeliest tokens at the plan's likely rows, under what the tokens were drawn from."""
+        if not len(plan.likely_row):
+            return []
+        row = self._put(plan.likely_row)
+        return [self._fetch(part) for part in self._look(logits, row, tokens[row], plan.top)[1:]]
+
+    def _score(self, plan: StepPlan) -> list[torch.Tensor]:
+        """The prompt's tokens under the logits before them, in pieces for which there is room."""
+        if not len(plan.scored_index):
+            return []
+        index, token = self._put(plan.scored_index), self._put(plan.scored_token)
+        pieces = []
+        for first in range(0, len(index), self._rows_max):
+            piece = slice(first, first + self._rows_max)
+            logits = self._decoder.logits(index[piece], plan.tokens)
+            row = torch.arange(len(logits), dtype=torch.int32, device=self._device)
+            pieces.append(self._look(logits, row, token[piece], plan.top))
+        return [self._fetch(torch.cat(parts)) for parts in zip(*pieces, strict=True)]
+
+    def _look(self, logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor, top: int) -> list[torch.Tensor]:
+        """What `likely` tells of these rows, and of a token of each."""
+        count = len(row)
+        logprob = torch.empty(count, dtype=torch.float32, device=self._device)
+        top_token = torch.empty(count, top, dtype=torch.int32, device=self._device)
+        top_logprob = torch.empty(count, top, dtype=torch.float32, device=self._device)
+        likely(logits, row, token, logprob, top_token, top_logprob)
+        return [logprob, top_token, top_logprob]
+
+    def _fetch(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy on the host that is whole once the step has arrived."""
+        if self._device == "cpu":
+            return tensor
+        return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
 
     def _batch(self, plan: StepPlan) -> Batch:
         return Batch(
@@ -119,6 +166,8 @@ class Runner:
         return token_ids
 
     def _adjust(self, logits: torch.Tensor, plan: StepPlan) -> None:
+        if len(plan.bias_row):
+            bias(logits, self._put(plan.bias_row), self._put(plan.bias_token), self._put(plan.bias))
         if len(plan.penalty_row):
             penalize(
                 logits,

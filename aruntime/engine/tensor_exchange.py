@@ -87,8 +87,11 @@ class TensorExchange:
                     break
                 self._obey(front_end, message)
 
-    def deliver(self) -> None:
-        """Write results, then ends, as far as there is room, and ring each bell at most once."""
+    def deliver(self) -> bool:
+        """Write results, then ends, as far as there is room, and ring each bell at most once.
+
+        Returns whether more is left for which no bell will ring: no, a front end rings when it has taken results.
+        """
         for front_end, peer in self._peers.items():
             wrote = False
             while peer.results and peer.channel.try_result(*peer.results[0]):
@@ -98,6 +101,7 @@ class TensorExchange:
                 wrote = True
             if wrote or peer.results:
                 peer.channel.ring_bell()
+        return False
 
     def prepare_sleep(self) -> bool:
         """Ask every front end to ring the bell. False, and nothing asked: a message is there already."""

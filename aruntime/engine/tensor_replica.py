@@ -81,7 +81,7 @@ class TensorReplica:
         inputs = sample(self.session.inputs, range(rows))
         self.exchange.hold((0, 0, 0), encode(to_tensor(spec, inputs[spec.name]) for spec in self.session.inputs))
         self.scheduler.submit(front_end=0, slot=0, generation=0, prompt=array("i", [0]) * rows, max_tokens=1)
-        tokens, logprobs = self.runner.launch(self.scheduler.plan(clock())).fetch()
+        tokens, logprobs, *_ = self.runner.launch(self.scheduler.plan(clock())).fetch()
         self.scheduler.commit(tokens, clock(), logprobs)
         self.scheduler.drop_front_end(0)
 

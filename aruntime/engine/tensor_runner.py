@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aruntime.base import log
-from aruntime.engine.parts import Owner
+from aruntime.engine.parts import Owner, Sampled
 from aruntime.engine.tensor_exchange import TensorExchange
 from aruntime.engine.tensor_session import Array, Arrays, TensorSession, sample, to_array, to_tensor
 from aruntime.scheduler.scheduler import StepPlan
@@ -38,9 +38,9 @@ class Answers:
 
     tokens: Array
 
-    def fetch(self) -> tuple[Array, Array]:
+    def fetch(self) -> Sampled:
         """The tokens [R] int32, and no logprobs worth the name [R] float32."""
-        return self.tokens, np.zeros(len(self.tokens), np.float32)
+        return Sampled(self.tokens, np.zeros(len(self.tokens), np.float32))
 
 
 class TensorRunner:

@@ -81,6 +81,10 @@ class Decoder:
             linear(rows.activated, layer.down, rows.x)
         return self._logits(rows, batch.sample_index)
 
+    def logits(self, index: Tensor, tokens: int) -> Tensor:
+        """The logits of other rows `index` of the `tokens` that the last forward computed; its own are lost."""
+        return self._logits(self._work.rows(tokens), index)
+
     def _logits(self, rows: "_Rows", sample_index: Tensor) -> Tensor:
         work = self._work
         count = len(sample_index)

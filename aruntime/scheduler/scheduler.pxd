@@ -72,6 +72,12 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         uint32_t generation
         bool guided
 
+    cppclass Likelihoods:
+        const float* logprob
+        const int32_t* top_token
+        const float* top_logprob
+        int32_t top
+
     cppclass Owner:
         uint32_t front_end
         uint32_t slot
@@ -108,6 +114,10 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         vector[float] bias
         vector[int32_t] guided_row
         vector[int32_t] guided_token
+        vector[int32_t] likely_row
+        vector[int32_t] scored_index
+        vector[int32_t] scored_token
+        int32_t top
         vector[int32_t] penalty_row
         vector[int32_t] penalty_token
         vector[int32_t] penalty_output_count
@@ -136,9 +146,12 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         const CppTenant& tenant(uint32_t number) noexcept
         uint32_t tenants_end() noexcept
         double lead_tokens(uint32_t tenant) noexcept
-        void commit(const int32_t* tokens, const float* logprobs, double now_s) noexcept
+        void commit(
+            const int32_t* tokens, const float* logprobs, double now_s, const Likelihoods& sampled, const Likelihoods& scored
+        ) noexcept
         void fail_step() noexcept
         uint32_t take_outputs(uint32_t front_end, OutputRecord* out, uint32_t max) noexcept
+        bool has_outputs(uint32_t front_end) noexcept
         CppStats stats() noexcept
         double next_deadline_s() noexcept
         void check_integrity() except +

@@ -7,6 +7,7 @@ import numpy as np
 from aruntime.queue.channel import Record
 from aruntime.queue.table import Table
 
+_Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 _Ints = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 _Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 _Seeds = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
@@ -70,6 +71,10 @@ class StepPlan:
     bias: _Floats
     guided_row: _Ints
     guided_token: _Ints
+    likely_row: _Ints
+    scored_index: _Ints
+    scored_token: _Ints
+    top: int
     penalty_row: _Ints
     penalty_token: _Ints
     penalty_output_count: _Ints
@@ -147,9 +152,11 @@ class Scheduler:
     def plan(self, now_s: float) -> StepPlan: ...
     def commit(
         self,
-        tokens: np.ndarray[tuple[int, ...], np.dtype[Any]],
+        tokens: _Array,
         now_s: float,
-        logprobs: np.ndarray[tuple[int, ...], np.dtype[Any]] | None = None,
+        logprobs: _Array | None = None,
+        likely: tuple[_Array, _Array] | None = None,
+        scored: tuple[_Array, _Array, _Array] | None = None,
     ) -> None: ...
     def fail_step(self) -> None: ...
     def take_outputs(self, front_end: int, limit: int = 4096) -> list[Record]: ...

@@ -61,6 +61,8 @@ cdef class StepPlan:
     banned_row, banned_token [Q]: row of R, token that it must not give;
     bias_row, bias_token, bias [B]: row of R, token, what is added to its logit (float32), each pair once;
     guided_row, guided_token [G]: rows of R that a grammar leads, what each of these said last or -1; `guided_owners`;
+    likely_row [L]: rows of R whose `top` likeliest tokens are wanted; scored_index, scored_token [N]: rows of T, the token
+    whose logprob is wanted, and the `top` likeliest there;
     penalty_row, penalty_token, penalty_output_count, penalty_in_prompt [P]: one a row with penalties and token seen.
     """
 
@@ -73,6 +75,8 @@ cdef class StepPlan:
     cdef readonly object temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty
     cdef readonly object top_k, seed, position, banned_row, banned_token
     cdef readonly object bias_row, bias_token, bias, guided_row, guided_token
+    cdef readonly object likely_row, scored_index, scored_token
+    cdef readonly int top
     cdef readonly object penalty_row, penalty_token, penalty_output_count, penalty_in_prompt
 
     cdef object _ints(self, const vector[int32_t]& column):
@@ -126,6 +130,11 @@ cdef class StepPlan:
             self.bias = self._floats(plan.bias)
         if plan.guided_row.size() or self.guided_row is None or len(self.guided_row):
             self.guided_row, self.guided_token = self._ints(plan.guided_row), self._ints(plan.guided_token)
+        self.top = plan.top
+        if plan.likely_row.size() or self.likely_row is None or len(self.likely_row):
+            self.likely_row = self._ints(plan.likely_row)
+        if plan.scored_index.size() or self.scored_index is None or len(self.scored_index):
+            self.scored_index, self.scored_token = self._ints(plan.scored_index), self._ints(plan.scored_token)
         if plan.penalty_row.size() or self.penalty_row is None or len(self.penalty_row):
             self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
             self.penalty_output_count = self._ints(plan.penalty_output_count)
@@ -343,15 +352,27 @@ cdef class Scheduler:
         plan._show()
         return plan
 
-    def commit(self, const int32_t[::1] tokens not None, double now_s, const float[::1] logprobs=None) -> None:
-        """Take in what the oldest step under way sampled: tokens [R] int32, and their logprobs [R] float32 if computed."""
-        cdef Py_ssize_t samples = self.impl().oldest().samples
+    def commit(self, const int32_t[::1] tokens not None, double now_s, const float[::1] logprobs=None, likely=None,
+               scored=None) -> None:
+        """Take in what the oldest step under way sampled: tokens [R] int32, and their logprobs [R] float32 if computed.
+
+        `likely`: of the plan's likely rows, the likeliest tokens [L, top] int32, -1 where there are no more, and their
+        logprobs [L, top] float32. `scored`: of its scored rows, the tokens' logprobs [N] float32, and the likeliest as
+        before, [N, top]. Nothing is told of rows for which these are None.
+        """
+        cdef const CppStepPlan* plan = &self.impl().oldest()
+        cdef Py_ssize_t samples = plan.samples
         if tokens.shape[0] != samples or (logprobs is not None and logprobs.shape[0] != samples):
             raise ValueError(f"want [{samples}] tokens and logprobs, got [{tokens.shape[0]}]")
         cdef const float* values = &logprobs[0] if logprobs is not None and samples else NULL
         cdef const int32_t* ids = &tokens[0] if samples else NULL
+        cdef Likelihoods of_sampled, of_scored
+        if likely is not None:
+            fill_top(&of_sampled, likely[0], likely[1], plan.likely_row.size(), plan.top)
+        if scored is not None:
+            fill_scored(&of_scored, scored[0], scored[1], scored[2], plan.scored_index.size(), plan.top)
         with nogil:
-            self.impl().commit(ids, values, now_s)
+            self.impl().commit(ids, values, now_s, of_sampled, of_scored)
 
     def fail_step(self) -> None:
         """The oldest step under way broke: every sequence of it ends with kModelError."""
@@ -410,6 +431,25 @@ cdef class Scheduler:
     def check_integrity(self) -> None:
         """RuntimeError when two of the scheduler's books disagree. Slow: for tests and idle moments."""
         self.impl().check_integrity()
+
+
+cdef int fill_top(Likelihoods* to, const int32_t[:, ::1] tokens, const float[:, ::1] logprobs, Py_ssize_t rows,
+                  Py_ssize_t top) except -1:
+    """Point `to` at the likeliest tokens of `rows` rows; ValueError when they are not [rows, top]."""
+    if (tokens.shape[0] != rows or tokens.shape[1] != top or logprobs.shape[0] != rows or logprobs.shape[1] != top):
+        raise ValueError(f"want [{rows}, {top}] likely tokens, got [{tokens.shape[0]}, {tokens.shape[1]}]")
+    if rows and top:
+        to.top_token, to.top_logprob, to.top = &tokens[0, 0], &logprobs[0, 0], <int32_t> top
+    return 0
+
+
+cdef int fill_scored(Likelihoods* to, const float[::1] logprob, const int32_t[:, ::1] tokens,
+                     const float[:, ::1] logprobs, Py_ssize_t rows, Py_ssize_t top) except -1:
+    if logprob.shape[0] != rows:
+        raise ValueError(f"want the logprobs of [{rows}] tokens, got [{logprob.shape[0]}]")
+    if rows:
+        to.logprob = &logprob[0]
+    return fill_top(to, tokens, logprobs, rows, top)
 
 
 cdef tuple owner_of(const CppSequence* sequence):

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/attention.hpp"
+#include "cpu/likely.hpp"
 #include "cpu/linear.hpp"
 #include "cpu/rows.hpp"
 #include "cpu/sample.hpp"
@@ -10,7 +11,7 @@ namespace aruntime::cpu {
 namespace {
 
 constexpr Operations table(const char* name) {
-  return {name, pack, linear, embed, rms_norm, rotary, silu_mul, store_kv, attention, sample};
+  return {name, pack, linear, embed, rms_norm, rotary, silu_mul, store_kv, attention, sample, likeliest};
 }
 
 }  // namespace

@@ -102,6 +102,11 @@ void ban(const Matrix& logits, const std::int32_t* row, const std::int32_t* toke
   for (std::int64_t i = 0; i < count; ++i) logits.data[row[i] * logits.stride + token[i]] = -INFINITY;
 }
 
+void bias(const Matrix& logits, const std::int32_t* row, const std::int32_t* token, const float* bias,
+          std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) logits.data[row[i] * logits.stride + token[i]] += bias[i];
+}
+
 // Semantics of Hugging Face and vLLM: repetition divides a positive logit and multiplies a negative one.
 void penalize(const Matrix& logits, const Penalties& penalties) {
   for (std::int64_t i = 0; i < penalties.count; ++i) {

@@ -61,6 +61,15 @@ struct Sampling {  // one of each for each row of logits
   const std::int64_t* seed;
 };
 
+struct Likeliest {  // `count` rows of logits, and a token of each
+  Matrix logits;
+  const std::int32_t *row, *token;
+  std::int64_t count, top;
+  float* logprob;           // [count]
+  std::int32_t* top_token;  // [count, top]
+  float* top_logprob;       // [count, top]
+};
+
 struct Operations {
   const char* name;
   void (*pack)(const void* weight, std::int64_t stride, Packed& packed);
@@ -72,6 +81,7 @@ struct Operations {
   void (*store_kv)(const Heads& source, const Table& cache, const std::int32_t* slot_mapping);
   void (*attention)(const Attention& job);
   void (*sample)(const Sampling& job);
+  void (*likeliest)(const Likeliest& job);
 };
 
 const Operations& operations();
@@ -97,6 +107,9 @@ void unmap_packed(Packed& packed);
 
 // logits[row[i], token[i]] = -inf
 void ban(const Matrix& logits, const std::int32_t* row, const std::int32_t* token, std::int64_t count);
+
+// logits[row[i], token[i]] += bias[i]
+void bias(const Matrix& logits, const std::int32_t* row, const std::int32_t* token, const float* bias, std::int64_t count);
 
 struct Penalties {
   const std::int32_t *row, *token, *output_count, *in_prompt;

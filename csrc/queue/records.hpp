@@ -119,7 +119,7 @@ struct OutputRecord {
   RecordKind kind = RecordKind::kToken;
   std::uint8_t reserved8[2] = {};
   std::uint32_t cached_tokens = 0;  // of the prompt, not computed again
-  float logprob = 0.0f;             // of the token, natural logarithm, before temperature, finite; 0 when not computed
+  float logprob = 0.0f;             // of the token, natural logarithm, before temperature; 0 when not computed; finite but of broken logits
   std::uint32_t reserved = 0;
 };
 static_assert(sizeof(OutputRecord) == 32);

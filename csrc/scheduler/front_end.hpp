@@ -13,13 +13,14 @@
 
 namespace aruntime {
 
-// Copies the next record of `sequence` to `out`. Returns false, and writes nothing, when there is none.
-inline bool next_record(const Sequence& sequence, OutputRecord& out) noexcept {
-  const bool token = sequence.delivered < sequence.outputs();
-  if (!token && sequence.finish == FinishReason::kNone) return false;
+// Moves the next record of `sequence` to `out`. Returns false when there is none.
+inline bool take_record(Sequence& sequence, OutputRecord& out) {
   out = OutputRecord{};
   out.slot = sequence.slot;
   out.generation = sequence.generation;
+  if (sequence.telling && sequence.telling->take(sequence.delivered, out)) return true;
+  const bool token = sequence.delivered < sequence.outputs();
+  if (!token && sequence.finish == FinishReason::kNone) return false;
   out.index = static_cast<std::uint32_t>(sequence.delivered);
   out.cached_tokens = static_cast<std::uint32_t>(sequence.cached_tokens);
   if (token) {
@@ -29,6 +30,7 @@ inline bool next_record(const Sequence& sequence, OutputRecord& out) noexcept {
   // The last token of a sequence that ends by length carries the end; every other end is a record of its own.
   const bool last = sequence.delivered + 1 == sequence.outputs();
   if (!token || (last && sequence.finish == FinishReason::kLength)) out.finish = sequence.finish;
+  sequence.delivered += token;
   return true;
 }
 
@@ -40,6 +42,8 @@ struct FrontEnd {
   std::unordered_map<std::uint64_t, Sequence*> sequences;  // until their end has been taken
   List<Sequence, &Sequence::outgoing_link> outgoing;
   std::deque<OutputRecord> refusals;  // at most kRefusalsMax
+
+  bool has_outputs() const noexcept { return !outgoing.empty() || !refusals.empty(); }
 
   // Remembers that `sequence` has something to tell.
   void tell(Sequence& sequence) noexcept {

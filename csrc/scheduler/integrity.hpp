@@ -140,7 +140,7 @@ inline void Scheduler::check_front_ends() const {
       const bool finished = sequence->state == State::kFinished;
       live += !finished;
       ensure(finished == (sequence->finish != FinishReason::kNone), "ended without a reason", sequence->slot);
-      ensure(sequence->outgoing || !(finished || sequence->delivered < sequence->outputs()), "untold", sequence->slot);
+      ensure(sequence->outgoing || !(finished || sequence->has_untold()), "untold", sequence->slot);
     }
   }
   ensure(known + free_.size() == sequences_.size(), "sequences lost", static_cast<std::int64_t>(known));

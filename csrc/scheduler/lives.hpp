@@ -5,6 +5,9 @@
 
 namespace aruntime {
 
+// Records of one sequence that are taken before the next has its turn: one may have as many to tell as its prompt is long.
+inline constexpr std::uint32_t kRecordsInTurn = 256;
+
 inline Scheduler::Scheduler(const Limits& limits, std::vector<std::int32_t> eos)
     : limits_((limits.check(), limits)),
       eos_(std::move(eos)),
@@ -161,16 +164,15 @@ inline std::uint32_t Scheduler::take_outputs(std::uint32_t front_end, OutputReco
   while (taken < max && !owner.outgoing.empty()) {
     Sequence& sequence = *owner.outgoing.first();
     FinishReason end = FinishReason::kNone;
-    while (taken < max && end == FinishReason::kNone && next_record(sequence, out[taken])) {
-      sequence.delivered += out[taken].token >= 0;
-      end = out[taken++].finish;
-    }
+    const std::uint32_t turn_end = std::min(max, taken + kRecordsInTurn);
+    while (taken < turn_end && end == FinishReason::kNone && take_record(sequence, out[taken])) end = out[taken++].finish;
     if (end != FinishReason::kNone) {
       owner.sequences.erase(FrontEnd::key(sequence.slot, sequence.generation));
       owner.forget(sequence);
       recycle(sequence);
     } else if (taken < max) {
       owner.forget(sequence);
+      if (taken == turn_end) owner.tell(sequence);  // the others first
     }
   }
   return taken;

@@ -94,14 +94,17 @@ class Scheduler {
   const StepPlan& step(std::size_t place) const noexcept { return steps_[place]; }
   std::size_t place(const StepPlan& plan) const noexcept { return static_cast<std::size_t>(&plan - steps_.data()); }
 
-  // What the oldest step under way sampled: one token, and its logprob unless null, a row of the plan's samples.
-  void commit(const std::int32_t* tokens, const float* logprobs, double now_s);
+  // What the oldest step under way sampled: one token, and its logprob unless null, a row of the plan's samples; what is
+  // likely at the plan's likely rows; and of its scored rows, unless their logprobs are null.
+  void commit(const std::int32_t* tokens, const float* logprobs, double now_s, const Likelihoods& sampled = {},
+              const Likelihoods& scored = {});
 
   // The oldest step under way broke: every sequence of it ends with kModelError.
   void fail_step();
 
   // Moves at most `max` records to `out`, in order for each sequence. Returns how many.
   std::uint32_t take_outputs(std::uint32_t front_end, OutputRecord* out, std::uint32_t max);
+  bool has_outputs(std::uint32_t front_end) const noexcept { return front_ends_[front_end].has_outputs(); }
 
   Stats stats() const noexcept;
   const Limits& limits() const noexcept { return limits_; }
@@ -161,6 +164,7 @@ class Scheduler {
   void start_decoding(Sequence& sequence);
   void publish(Sequence& sequence);
   void accept(Sequence& sequence, std::int32_t token, float logprob);
+  void score(Sequence& sequence, const Planned& row, const Likelihoods& scored);
   void end_step() noexcept;
   void learn(const StepPlan& step, double now_s) noexcept;
   void forecast(Stats& now) const noexcept;

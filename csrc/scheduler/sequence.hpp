@@ -21,6 +21,7 @@
 #include "scheduler/guidance.hpp"
 #include "scheduler/limits.hpp"
 #include "scheduler/list.hpp"
+#include "scheduler/telling.hpp"
 #include "scheduler/token_counts.hpp"
 
 namespace aruntime {
@@ -63,6 +64,7 @@ struct Sequence {
   std::vector<std::int32_t> stops;  // tokens that end it, end-of-sequence included
   std::unique_ptr<TokenCounts> counts;  // only when a penalty is set
   std::unique_ptr<Guidance> guidance;   // only when there are biases or bad words
+  std::unique_ptr<Telling> telling;     // only when alternatives or the prompt's logprobs are wanted
   bool guided = false;      // a grammar says what it may say
   bool held = false;        // until its grammar is ready: paused, and not to be resumed
   bool looks_back = false;  // what it has said decides what it may say next: it is not planned a step ahead
@@ -82,6 +84,11 @@ struct Sequence {
   bool queued() const noexcept { return state == State::kWaiting || state == State::kPrefilling; }
   bool resident() const noexcept { return residence != 0; }
   bool following() const noexcept { return awaited.id != 0; }
+  // Of its tokens, from the first on: what others have computed can stand for these.
+  std::int32_t shareable() const noexcept {
+    return telling && telling->scored < telling->rows ? telling->scored : size() - 1;  // the last one's logits are wanted
+  }
+  bool has_untold() const noexcept { return delivered < outputs() || (telling && telling->has_untold(delivered)); }
   bool stops_at(std::int32_t token) const noexcept {
     return outputs() >= min_tokens && std::find(stops.begin(), stops.end(), token) != stops.end();
   }
@@ -112,6 +119,9 @@ struct Sequence {
     due_s = std::min(deadline_s, arrived_s + kPatience_s);
     begin_counts(limits.vocab);
     guidance = std::move(what_to_say);
+    if (head.steering.top_logprobs > 0 || head.steering.prompt_logprobs) {
+      telling = std::make_unique<Telling>(head.steering, prompt_tokens);
+    }
     guided = held = head.steering.grammar_bytes > 0;
     looks_back = counts || guided || (guidance && guidance->looks_back());
   }

@@ -22,7 +22,10 @@ struct Planned {
   Sequence* sequence;
   std::uint64_t residence;
   std::int32_t tokens;
-  std::int32_t sample_row;  // -1: the chunk ends before the prompt does
+  std::int32_t sample_row;   // -1: the chunk ends before the prompt does
+  std::int32_t likely_row;   // -1: nobody wants its alternatives
+  std::int32_t scored_row;   // the first of those that are scored
+  std::int32_t scored;
 };
 
 class StepPlan {
@@ -54,6 +57,10 @@ class StepPlan {
   Column<std::int32_t> guided_row, guided_token;                         // whom a grammar leads; what it said last, or -1
   Column<std::int32_t> penalty_row, penalty_token, penalty_output_count, penalty_in_prompt;  // one a distinct token
 
+  Column<std::int32_t> likely_row;                                       // rows of R whose likeliest tokens are wanted
+  Column<std::int32_t> scored_index, scored_token;                       // rows of T, and the token whose logprob is wanted
+  std::int32_t top = 0;                                                  // how many likely tokens, at most, of all these
+
   Column<Planned> planned;  // [S]; empty again once committed
 
   StepPlan(const Limits& limits, std::size_t eos_tokens)
@@ -73,10 +80,11 @@ class StepPlan {
   }
 
   void clear() noexcept {
-    tokens = sequences = samples = decodes = table_blocks = 0;
+    tokens = sequences = samples = decodes = table_blocks = top = 0;
     work = {};
     for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt, &banned_row,
-                         &banned_token, &bias_row, &bias_token, &guided_row, &guided_token}) {
+                         &banned_token, &bias_row, &bias_token, &guided_row, &guided_token, &likely_row, &scored_index,
+                         &scored_token}) {
       column->clear();
     }
     bias.clear();
@@ -85,16 +93,17 @@ class StepPlan {
 
   // Adds the next `count` tokens of `sequence`, whose blocks are there. They are sampled if they end its tokens.
   void add(Sequence& sequence, std::int32_t count) {
-    const std::int32_t end = sequence.planned + count;
+    const std::int32_t from = sequence.planned, end = from + count;
     const auto row = static_cast<std::size_t>(sequences++);
     token_source[row] = end > sequence.size() ? sequence.sample_row : -1;
-    add_tokens(sequence, sequence.planned, end);
+    add_tokens(sequence, from, end);
     sequence.planned = end;
     query_start[row + 1] = tokens;
     context_len[row] = end;
     write_table(row, sequence);
     const bool samples_last = end == sequence.size() + sequence.pending;
-    planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1});
+    planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1, -1, 0, 0});
+    if (sequence.telling) add_telling(*sequence.telling, sequence, from, end, planned.back());
     if (samples_last) add_sample(sequence);
   }
 
@@ -155,6 +164,22 @@ class StepPlan {
       guided_row.push_back(at);
       guided_token.push_back(sequence.outputs() > 0 ? sequence.tokens.back() : -1);
     }
+  }
+
+  // The tokens from `from` up to `end` have just been added; the last is sampled next, if at all.
+  void add_telling(const Telling& telling, const Sequence& sequence, std::int32_t from, std::int32_t end, Planned& part) {
+    const std::int32_t first = std::max(from, telling.scored), last = std::min(end, telling.rows);
+    part.scored_row = static_cast<std::int32_t>(scored_index.size());
+    part.scored = std::max(0, last - first);
+    for (std::int32_t at = first; at < last; ++at) {
+      scored_index.push_back(tokens - (end - at));
+      scored_token.push_back(sequence.tokens[static_cast<std::size_t>(at + 1)]);
+    }
+    if (telling.top > 0 && part.sample_row >= 0) {
+      part.likely_row = static_cast<std::int32_t>(likely_row.size());
+      likely_row.push_back(part.sample_row);
+    }
+    if (part.scored > 0 || part.likely_row >= 0) top = std::max(top, telling.top);
   }
 
   void ban(std::int32_t row, std::int32_t token) {

@@ -142,8 +142,7 @@ inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bo
   Sequence* out = nullptr;
   if (counted_.running == limits_.sequences_max && !(out = gives_place_to(sequence))) return TakeUp::kNoPlace;
   pool_.extend(sequence.root, sequence.tokens.data(), sequence.size(), sequence.prefixes);
-  // The last token is always computed: its logits are wanted.
-  const std::int32_t shared_max = (sequence.size() - 1) / limits_.block_tokens;
+  const std::int32_t shared_max = sequence.shareable() / limits_.block_tokens;
   pool_.match(sequence.root, sequence.tokens.data(), sequence.prefixes, shared_max, match_);
   const auto shared = static_cast<std::int32_t>(match_.blocks.size());
   if (is_hopeless(sequence, sequence.size() - shared * limits_.block_tokens, now_s)) {
@@ -204,7 +203,8 @@ inline bool Scheduler::is_hopeless(const Sequence& sequence, std::int32_t tokens
   return pace_.known() && now_s + kCertain * tokens * pace_.prefill_token_s() > sequence.deadline_s;
 }
 
-inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs, double now_s) {
+inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs, double now_s, const Likelihoods& sampled,
+                              const Likelihoods& scored) {
   if (under_way_ > 0) {
     StepPlan& step = steps_[oldest_];
     learn(step, now_s);
@@ -213,9 +213,14 @@ inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs,
       if (sequence.residence != row.residence) continue;  // it ended or yielded while the step ran
       sequence.computed += row.tokens;
       publish(sequence);
+      if (row.scored > 0) score(sequence, row, scored);
       if (row.sample_row < 0) continue;
       --sequence.pending;
+      const std::int32_t output = sequence.outputs();
       accept(sequence, tokens[row.sample_row], logprobs ? logprobs[row.sample_row] : 0.0f);
+      if (row.likely_row >= 0 && sequence.outputs() > output) {
+        sequence.telling->add_alternatives_to(output, sampled, row.likely_row);
+      }
     }
     end_step();
   }
@@ -283,6 +288,14 @@ inline void Scheduler::accept(Sequence& sequence, std::int32_t token, float logp
   --counted_.tokens_left;
   front_ends_[sequence.front_end].tell(sequence);
   if (sequence.size() == sequence.tokens_max) finish_by_itself(sequence, FinishReason::kLength);
+}
+
+// Takes in the rows of a sequence's prompt that a step has scored.
+inline void Scheduler::score(Sequence& sequence, const Planned& row, const Likelihoods& scored) {
+  if (!scored.logprob) return;
+  Telling& telling = *sequence.telling;
+  telling.score(&sequence.tokens[static_cast<std::size_t>(telling.scored + 1)], row.scored, scored, row.scored_row);
+  front_ends_[sequence.front_end].tell(sequence);
 }
 
 inline void Scheduler::finish_by_itself(Sequence& sequence, FinishReason reason) {

@@ -48,6 +48,15 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
         const int32_t* position
         const int64_t* seed
 
+    cdef struct Likeliest:
+        Matrix logits
+        const int32_t* row
+        const int32_t* token
+        int64_t count, top
+        float* logprob
+        int32_t* top_token
+        float* top_logprob
+
     cdef struct Penalties:
         const int32_t* row
         const int32_t* token
@@ -81,6 +90,7 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
         void (*store_kv)(const Heads& source, const Table& cache, const int32_t* slot_mapping) except + nogil
         void (*attention)(const Attention& job) except + nogil
         void (*sample)(const Sampling& job) except + nogil
+        void (*likeliest)(const Likeliest& job) except + nogil
 
     const Operations& operations() noexcept
     bool c_select "aruntime::cpu::select"(const char* name) noexcept
@@ -90,6 +100,8 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
     void unmap_packed(Packed& packed) noexcept
     void c_ban "aruntime::cpu::ban"(
         const Matrix& logits, const int32_t* row, const int32_t* token, int64_t count) noexcept
+    void c_bias "aruntime::cpu::bias"(
+        const Matrix& logits, const int32_t* row, const int32_t* token, const float* bias, int64_t count) noexcept
     void c_penalize "aruntime::cpu::penalize"(const Matrix& logits, const Penalties& penalties) noexcept
 
 

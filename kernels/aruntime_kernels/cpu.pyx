@@ -358,6 +358,19 @@ def ban(logits, row, token) -> None:
         c_ban(to, rows, tokens, count)
 
 
+def bias(logits, row, token, bias) -> None:
+    cdef Matrix to
+    matrix(logits, "logits", &to)
+    cdef const int32_t* rows = ints(row, "row", -1)
+    cdef int64_t count = row.shape[0]
+    cdef const int32_t* tokens = ints(token, "token", count)
+    cdef const float* values = floats(bias, "bias", count)
+    within(rows, count, "row", 0, to.rows)
+    within(tokens, count, "token", 0, to.columns)
+    with nogil:
+        c_bias(to, rows, tokens, values, count)
+
+
 def penalize(logits, row, token, output_count, in_prompt, presence, frequency, repetition) -> None:
     cdef Matrix to
     cdef Penalties all
@@ -398,3 +411,24 @@ def sample(logits, out, *, temperature, top_k, top_p, min_p, seed, position, log
     job.seed = <const int64_t*>seeds.data
     with nogil:
         operations().sample(job)
+
+
+def likely(logits, row, token, logprob, top_token, top_logprob) -> None:
+    cdef Likeliest job
+    cdef View tokens, logprobs
+    matrix(logits, "logits", &job.logits)
+    job.row = ints(row, "row", -1)
+    job.count = row.shape[0]
+    job.token = ints(token, "token", job.count)
+    job.logprob = <float*>floats(logprob, "logprob", job.count)
+    view_any(top_token, "top_token", 2, &tokens)
+    view_any(top_logprob, "top_logprob", 2, &logprobs)
+    job.top = tokens.size[1]
+    for tensor, name, kind in ((top_token, "top_token", INT32), (top_logprob, "top_logprob", FLOAT32)):
+        if tensor.dtype is not kind or tuple(tensor.shape) != (job.count, job.top) or not tensor.is_contiguous():
+            raise refusal(tensor, name, f"{kind} [{job.count}, {job.top}] without gaps")
+    job.top_token, job.top_logprob = <int32_t*>tokens.data, <float*>logprobs.data
+    within(job.row, job.count, "row", 0, job.logits.rows)
+    within(job.token, job.count, "token", 0, job.logits.columns)
+    with nogil:
+        operations().likeliest(job)

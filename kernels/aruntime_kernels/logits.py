@@ -1,12 +1,13 @@
-"""Change logits before a token is drawn: penalties for what was said already, and bans.
+"""Change logits before a token is drawn: biases, penalties for what was said already, and bans.
 
+    bias         logit += b
     repetition   a token of the prompt or the output: logit / r if positive, logit * r if not
     frequency    logit -= f * (times it was put out)
     presence     logit -= p   (if it was put out at all)
 
-Shapes: R rows of V logits; P pairs (row, token), each at most once; Q banned pairs.
-Bytes: 8 * P, wherever they lie: the cost follows what was said, not the vocabulary.
-Source: repetition from CTRL (Keskar et al., 2019); presence and frequency as OpenAI documents them.
+Shapes: R rows of V logits; B biased and P penalised pairs (row, token), each at most once; Q banned pairs.
+Bytes: 8 * B and 8 * P, wherever they lie: the cost follows what was said, not the vocabulary.
+Source: repetition from CTRL (Keskar et al., 2019); bias, presence and frequency as OpenAI documents them.
 """
 
 import torch
@@ -15,6 +16,12 @@ from aruntime_kernels import _check, cpu
 from aruntime_kernels._triton import OPTIONS, jit, tl, triton
 
 _BLOCK = 128
+
+
+def bias(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor, bias: torch.Tensor) -> None:
+    """Add `bias` ([B] float32) to `logits` ([R, V] float32, in place) at the pairs `row`, `token` ([B] int32)."""
+    operation = bias_triton if logits.is_cuda else cpu.bias
+    operation(logits, row, token, bias)
 
 
 def penalize(
@@ -44,6 +51,18 @@ def ban(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor) -> None:
         ban_triton(logits, row, token)
     else:
         cpu.ban(logits, row, token)
+
+
+def bias_triton(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor, bias: torch.Tensor) -> None:
+    """As `bias`, by the Triton kernel."""
+    pairs = row.shape[0]
+    _check.shape("logits", logits, tuple(logits.shape), torch.float32)
+    _check.ints("row", row, pairs)
+    _check.ints("token", token, pairs)
+    _check.shape("bias", bias, (pairs,), torch.float32)
+    _bias_kernel[(triton.cdiv(pairs, _BLOCK),)](
+        logits, row, token, bias, logits.stride(0), *logits.shape, pairs, BLOCK=_BLOCK, num_warps=4, **OPTIONS
+    )
 
 
 def penalize_triton(
@@ -103,6 +122,14 @@ def _place(row, token, stride, rows, vocab, pair, pairs):
 
 
 @jit
+def _bias_kernel(logits, row, token, bias, stride, rows, vocab, pairs, BLOCK: tl.constexpr):
+    pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    _, place, inside = _place(row, token, stride, rows, vocab, pair, pairs)
+    value = tl.load(logits + place, mask=inside, other=0.0) + tl.load(bias + pair, mask=inside, other=0.0)
+    tl.store(logits + place, value, mask=inside)
+
+
+@jit
 def _penalize_kernel(
     logits,
     row,
@@ -136,6 +163,11 @@ def _ban_kernel(logits, row, token, stride, rows, vocab, pairs, BLOCK: tl.conste
     pair = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     _, place, inside = _place(row, token, stride, rows, vocab, pair, pairs)
     tl.store(logits + place, float("-inf"), mask=inside)
+
+
+def bias_reference(logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor, bias: torch.Tensor) -> None:
+    """What `bias` means, in the plainest torch."""
+    logits[row.long(), token.long()] += bias
 
 
 def penalize_reference(

@@ -1,9 +1,13 @@
 """What is told before a token: alternatives to it, and the prompt's own tokens."""
 
+from array import array
+from dataclasses import replace
+
 import pytest
 from admission_house import House, rest
 
 from aruntime.admission.ask import Sampling
+from aruntime.admission.limits import RouteLimits, check_size
 from aruntime.admission.ticket import Scored
 from aruntime.base.errors import InvalidRequest
 from aruntime.queue.records import FinishReason, RecordKind
@@ -84,3 +88,14 @@ async def test_a_payload_counts_in_the_cells_of_a_request(house: House) -> None:
     house.route.check_size(house.ask(sampling=Sampling(grammar="x" * 64 * 250)), shared=False)
     with pytest.raises(InvalidRequest):
         house.route.check_size(house.ask(sampling=Sampling(grammar="x" * 64 * 251)), shared=False)
+
+
+def test_more_logprobs_of_a_prompt_than_one_request_may_have_are_refused(house: House) -> None:
+    limits = RouteLimits(sequences_max=2, waiting_max=2, context_max=1 << 17, vocab=50)
+    most = house.ask(prompts=[array("i", [1] * 3120)], prompt_logprobs=True, top_logprobs=20)
+    check_size(most, limits, 1 << 14)
+    for more in (replace(most, n=2), replace(most, prompts=[array("i", [1] * 3121)])):
+        with pytest.raises(InvalidRequest, match="logprobs of prompts") as error:
+            check_size(more, limits, 1 << 14)
+        assert error.value.param == "logprobs"
+    check_size(replace(most, n=2, prompt_logprobs=False), limits, 1 << 14)

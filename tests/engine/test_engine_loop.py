@@ -6,21 +6,23 @@ import struct
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aruntime.engine.exchange import Exchange
 from aruntime.engine.loop import EngineBroken, Loop
+from aruntime.engine.parts import Sampled
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
 from aruntime.queue.columns import COLUMNS, ENGINE_ROW, Column
 from aruntime.queue.records import FinishReason
 from aruntime.queue.table import Table, create_table
 from aruntime.scheduler.scheduler import Scheduler, StepPlan
 
-Step = Callable[[StepPlan], tuple[np.ndarray, np.ndarray]]
+Step = Callable[[StepPlan], tuple[Any, ...]]
 
 
 class PlayedModel:
@@ -32,10 +34,17 @@ class PlayedModel:
 
     def launch(self, plan: StepPlan) -> SimpleNamespace:
         sampled = self.step(plan)
-        return SimpleNamespace(fetch=lambda: sampled)
+        return SimpleNamespace(fetch=lambda: Sampled(*sampled))
 
-    def fives(self, plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
-        return np.full(plan.samples, 5, np.int32), np.zeros(plan.samples, np.float32)
+    def fives(self, plan: StepPlan) -> tuple[np.ndarray, ...]:
+        """With 5 and 6 as alternatives."""
+        likely, scored = (played_top(len(rows), plan.top) for rows in (plan.likely_row, plan.scored_index))
+        tokens, logprobs = np.full(plan.samples, 5, np.int32), np.zeros(plan.samples, np.float32)
+        return tokens, logprobs, likely, (np.zeros(len(plan.scored_index), np.float32), *scored)
+
+
+def played_top(rows: int, top: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.tile(np.arange(5, 5 + top, dtype=np.int32), (rows, 1)), np.zeros((rows, top), np.float32)
 
 
 def is_empty(scheduler: Scheduler) -> bool:
@@ -70,12 +79,20 @@ class World:
         except EngineBroken as error:
             self.error = error
 
-    def submit(self, slot: int = 0, *, deadline_s: float = float("inf"), max_tokens: int = 3) -> None:
+    def submit(
+        self,
+        slot: int = 0,
+        *,
+        deadline_s: float = float("inf"),
+        max_tokens: int = 3,
+        prompt: Sequence[int] = (1, 2, 3),
+        **told: Any,
+    ) -> None:
         assert self.front.try_submit(
-            slot=slot, generation=1, arrived_s=0, deadline_s=deadline_s, prompt=array("i", [1, 2, 3]),
+            slot=slot, generation=1, arrived_s=0, deadline_s=deadline_s, prompt=array("i", prompt),
             max_tokens=max_tokens, min_tokens=0, tenant=0, priority=1, attempt=1, stop_token_ids=(), request_id=b"r",
             temperature=0, top_p=1, min_p=0, presence_penalty=0, frequency_penalty=0, repetition_penalty=1, top_k=0,
-            ignore_eos=False, seed=0,
+            ignore_eos=False, seed=0, **told,
         )  # fmt: skip
 
     def outputs(self, until: Callable[[list[tuple[int, ...]]], bool]) -> list[tuple[int, ...]]:
@@ -115,7 +132,7 @@ def test_a_request_in_the_ring_becomes_tokens_in_the_ring(world: World) -> None:
 
 
 def test_a_paused_sequence_is_told_in_the_table(world: World) -> None:
-    def slowly(plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+    def slowly(plan: StepPlan) -> tuple[Any, ...]:
         time.sleep(0.005)
         return world.model.fives(plan)
 
@@ -143,10 +160,26 @@ def test_more_output_than_the_ring_holds_is_all_delivered(world: World) -> None:
     assert [record[2] for record in records] == list(range(40))
 
 
+def test_a_ring_too_small_for_a_prompt_s_logprobs_loses_none_and_holds_up_nobody(world: World) -> None:
+    """A ring of 16 records; a prompt of 53 records, then three tokens of three each."""
+    told = {"top_logprobs": 2, "prompt_logprobs": True}
+    world.submit(0, prompt=[1, 2, 3] * 6, **told)
+    world.submit(1)
+    time.sleep(0.1)  # both have ended, and the ring is full
+    seen: list[tuple[int, ...]] = []
+    deadline = time.monotonic() + 5
+    while sum(record[4] != FinishReason.NONE for record in seen) < 2:
+        assert time.monotonic() < deadline
+        seen += world.front.take()
+    mine = [(record[2], record[3], record[7]) for record in seen if record[0] == 0]
+    prompt = [(token, place, kind) for place in range(1, 18) for token, kind in ((5, 1), (6, 1), (place % 3 + 1, 2))]
+    assert mine == prompt + [(token, place, kind) for place in range(3) for token, kind in ((5, 1), (6, 1), (5, 0))]
+
+
 def test_a_cancel_frees_the_blocks(world: World) -> None:
     release = threading.Event()
 
-    def slow(plan: StepPlan) -> tuple[np.ndarray, np.ndarray]:
+    def slow(plan: StepPlan) -> tuple[Any, ...]:
         release.wait(5)
         return world.model.fives(plan)
 

@@ -26,6 +26,7 @@ import torch
 import triton
 from aruntime_kernels import (
     decode_attention,
+    likely,
     logits,
     prefill_attention,
     rms_norm,
@@ -165,6 +166,10 @@ def every_launch() -> dict[str, Launch]:
         ),
         "penalize": launches_of(logits, lambda: logits.penalize_triton(scores, *pairs, *pairs, *penalties)),
         "ban": launches_of(logits, lambda: logits.ban_triton(scores, *pairs)),
+        "bias": launches_of(logits, lambda: logits.bias_triton(scores, *pairs, floats(32))),
+        "likely": launches_of(
+            likely, lambda: likely.likely_triton(scores, *pairs, floats(32), ints(32, 20), floats(32, 20))
+        ),
         "sample": sampled(128256),
     }
     starved = prefill(32, 8, 128)[0]

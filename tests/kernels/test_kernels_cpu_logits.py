@@ -1,11 +1,12 @@
-"""penalize, ban and sample on a CPU: against the references, in the right proportions, hostile pairs refused."""
+"""The operations on logits on a CPU: against the references, in the right proportions, hostile pairs refused."""
 
 import math
 
 import pytest
 import torch
 from aruntime_kernels import cpu
-from aruntime_kernels.logits import ban, ban_reference, penalize, penalize_reference
+from aruntime_kernels.likely import likely, likely_reference
+from aruntime_kernels.logits import ban, ban_reference, bias, bias_reference, penalize, penalize_reference
 from aruntime_kernels.sample import sample, sample_reference
 from torch import Tensor
 
@@ -124,7 +125,7 @@ def test_wrong_parameters_are_refused_by_name() -> None:
             drawn(logits, dict(settings(2), **{name: settings(2)[name].double()}))
 
 
-def test_penalties_are_the_reference() -> None:
+def test_penalties_biases_and_bans_are_the_reference() -> None:
     torch.manual_seed(0)
     logits = torch.randn(7, 90)[:, :80]
     place = torch.randperm(7 * 80)[:100]
@@ -134,6 +135,10 @@ def test_penalties_are_the_reference() -> None:
     want = logits.clone()
     penalize_reference(want, row, token, counts, in_prompt, presence, frequency, repetition)
     penalize(logits, row, token, counts, in_prompt, presence, frequency, repetition)
+    torch.testing.assert_close(logits, want)
+    strengths = torch.randn(100)
+    bias_reference(want, row, token, strengths)
+    bias(logits, row, token, strengths)
     torch.testing.assert_close(logits, want)
     ban_reference(want, row, token)
     ban(logits, row, token)
@@ -147,7 +152,42 @@ def test_a_pair_outside_the_logits_is_refused_and_not_followed(row: int, token: 
         ban(logits, ints(row), ints(token))
     with pytest.raises(ValueError, match=rf"^{name}\[0\]: want 0 to"):
         penalize(logits, ints(row), ints(token), ints(1), ints(1), floats, floats, floats)
+    with pytest.raises(ValueError, match=rf"^{name}\[0\]: want 0 to"):
+        bias(logits, ints(row), ints(token), floats[:1])
+    with pytest.raises(ValueError, match=rf"^{name}\[0\]: want 0 to"):
+        likely(logits, ints(row), ints(token), floats[:1], torch.zeros(1, 2, dtype=torch.int32), torch.zeros(1, 2))
     assert (logits == 0).all()
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("vocab", [1, 63, 2001])
+def test_the_likeliest_are_the_reference_s_and_of_equals_the_lowest_first(vocab: int) -> None:
+    torch.manual_seed(vocab)
+    logits = torch.randn(5, vocab + 9)[:, :vocab] * 3
+    logits[1] = logits[1].round()
+    logits[2, ::2] = math.nan
+    logits[3] = -math.inf
+    logits[3, 0] = 1.0
+    row, token = ints(4, 1, 2, 3, 0), ints(0, vocab - 1, 0, 0, 0)
+    got, want = ([torch.empty(5), torch.empty(5, 20, dtype=torch.int32), torch.empty(5, 20)] for _ in range(2))
+    likely(logits, row, token, *got)
+    likely_reference(logits, row, token, *want)
+    assert torch.equal(got[1], want[1])
+    for logprobs in zip(got[::2], want[::2], strict=True):
+        one, other = (torch.where(logprob.isfinite(), logprob, -9999) for logprob in logprobs)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_likeliest_come_from_the_distribution_that_a_drawn_token_s_logprob_does(temperature: float) -> None:
+    torch.manual_seed(1)
+    logits, logprob = torch.randn(6, 999), torch.empty(6)
+    token = drawn(logits, settings(6, temperature=temperature), logprob)
+    again, top_token, top_logprob = torch.empty(6), torch.empty(6, 999, dtype=torch.int32), torch.empty(6, 999)
+    likely(logits, torch.arange(6, dtype=torch.int32), token, again, top_token, top_logprob)
+    assert torch.equal(again, logprob)
+    assert torch.equal(top_logprob[top_token == token[:, None]], logprob)
 
 
 def test_an_unknown_instruction_set_is_refused() -> None:

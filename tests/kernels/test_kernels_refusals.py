@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from aruntime_kernels.decode_attention import SEQUENCES_MAX, decode_attention_triton, decode_workspace
-from aruntime_kernels.logits import ban_triton, penalize_triton
+from aruntime_kernels.likely import likely_triton
+from aruntime_kernels.logits import ban_triton, bias_triton, penalize_triton
 from aruntime_kernels.prefill_attention import prefill_attention_triton
 from aruntime_kernels.rms_norm import rms_norm_triton
 from aruntime_kernels.rotary import rotary_triton
@@ -99,6 +100,11 @@ def test_decode_attention_refuses_more_sequences_than_a_program_counts() -> None
         ),
         (lambda: ban_triton(normal(2, 8).half(), ints(0), ints(1)), "logits: want float32, got float16"),
         (lambda: penalize_triton(normal(2, 8), *[ints(0)] * 4, *[normal(3)] * 3), r"presence: want \[2\], got \[3\]"),
+        (lambda: bias_triton(normal(2, 8), ints(0), ints(1), normal(2)), r"bias: want \[1\], got \[2\]"),
+        (
+            lambda: likely_triton(normal(2, 8), ints(0), ints(1), normal(1), ints(1).view(1, 1), normal(1, 2)),
+            r"top_logprob: want \[1, 1\], got \[1, 2\]",
+        ),
         (lambda: draws(sample_triton, normal(2, 8).double(), [1, 2], [0, 0]), "logits: want float32, got float64"),
         (lambda: draws(sample_triton, normal(2, 8), [1], [0, 0]), r"seed: want \[2\], got \[1\]"),
     ],
@@ -116,6 +122,8 @@ def test_a_slot_or_a_pair_past_the_end_touches_nothing() -> None:
     logits = normal(2, 8)
     before = logits.clone()
     ban_triton(logits, ints(0, 2, -1, 1), ints(8, 0, 0, -1))
+    assert torch.equal(logits, before)
+    bias_triton(logits, ints(0, 2, -1, 1), ints(8, 0, 0, -1), normal(4))
     assert torch.equal(logits, before)
     pairs = (ints(0, 2, -1), ints(8, 0, 0), ints(1, 1, 1), ints(1, 1, 1))
     penalize_triton(logits, *pairs, *[torch.full((2,), 2.0, device=DEVICE)] * 3)

@@ -3,7 +3,15 @@
 import pytest
 import torch
 from aruntime_kernels.decode_attention import CHUNK, decode_attention_reference
-from aruntime_kernels.logits import ban_reference, ban_triton, penalize_reference, penalize_triton
+from aruntime_kernels.likely import likely_reference, likely_triton
+from aruntime_kernels.logits import (
+    ban_reference,
+    ban_triton,
+    bias_reference,
+    bias_triton,
+    penalize_reference,
+    penalize_triton,
+)
 from aruntime_kernels.prefill_attention import prefill_attention_reference, prefill_attention_triton
 from aruntime_kernels.rms_norm import rms_norm_reference, rms_norm_triton
 from aruntime_kernels.rotary import rotary_reference, rotary_triton
@@ -136,7 +144,7 @@ def test_a_chunk_of_prefill_attention_has_the_bits_of_the_whole_prompt() -> None
     assert torch.equal(whole, parts)
 
 
-def test_penalties_and_bans_are_their_references() -> None:
+def test_penalties_bans_and_biases_are_their_references() -> None:
     logits = normal(3, 150)
     pairs = (ints(0, 0, 2, 2), ints(3, 149, 7, 8), ints(2, 0, 1, 0), ints(0, 1, 1, 0))
     strengths = (normal(3), normal(3), normal(3).abs() + 0.5)
@@ -146,6 +154,10 @@ def test_penalties_and_bans_are_their_references() -> None:
     close(got, want)
     ban_triton(got, ints(1, 2), ints(0, 149))
     ban_reference(want, ints(1, 2), ints(0, 149))
+    close(got, want)
+    added = (ints(0, 2, 1), ints(149, 0, 0), normal(3))
+    bias_triton(got, *added)
+    bias_reference(want, *added)
     close(got, want)
 
 
@@ -181,3 +193,19 @@ def test_a_draw_depends_on_seed_and_position_and_not_on_its_row() -> None:
 def test_greedy_takes_the_lowest_id_of_equals(top_k: int) -> None:
     logits = torch.zeros(1, 50, device=DEVICE)
     assert draws(sample_triton, logits, [1], [0], temperature=0.0, top_k=top_k)[0].item() == 0
+
+
+@pytest.mark.parametrize("vocab", [1, 150, 5000])
+def test_likely_is_its_reference(vocab: int) -> None:
+    logits = normal(5, vocab) * 3
+    logits[1] = logits[1].round()  # equals
+    logits[2, ::2] = float("nan")
+    logits[3] = float("-inf")
+    logits[3, 0] = 1.0
+    row, token = ints(0, 1, 2, 3, 3), ints(0, vocab - 1, 0, 0, 0)
+    got, want = ([nan(5), torch.full_like(nan(5, 20), -7).int(), nan(5, 20)] for _ in range(2))
+    likely_triton(logits, row, token, *got)
+    likely_reference(logits, row, token, *want)
+    assert torch.equal(got[1], want[1])
+    for one, other in ((got[0], want[0]), (got[2], want[2])):
+        close(*(torch.where(logprob.isfinite(), logprob, -9999) for logprob in (one, other)))

@@ -18,7 +18,19 @@ STOP, LENGTH, CANCELLED, DEADLINE, MODEL_ERROR, OVERLOADED, INVALID, DRAINING = 
 VOCAB = 4096
 EOS = 2
 Key = tuple[int, int, int]  # front end, slot, generation
+ALTERNATIVE = 1
 GARBAGE = (-1, -1)  # what a step writes for a sequence that has ended meanwhile
+
+
+def likeliest(token: int, top: int) -> list[int]:
+    """What the model says are alternatives to a token: their logprobs are 0, -1, -2 ..."""
+    return [(token + place) % VOCAB for place in range(top)]
+
+
+def tops(tokens: list[int], top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The alternatives to each token and their logprobs, as a step gives them."""
+    rows = np.array([likeliest(token, top) for token in tokens], np.int32).reshape(len(tokens), top)
+    return rows, np.tile(-np.arange(top, dtype=np.float32), (len(tokens), 1))
 
 
 def next_token(seed: int, ordinal: int, context: list[int], banned: set[int]) -> int:
@@ -48,6 +60,10 @@ class Request:
     logit_bias: tuple[tuple[int, float], ...] = ()
     bad_words: tuple[tuple[int, ...], ...] = ()
     grammar: str = ""
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
+    alternatives: list[int] = field(default_factory=list)  # to the token that is told next
+    prompt_told: list[int] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
     finish: int = 0
     cancelled: bool = False
@@ -127,6 +143,8 @@ class World:
             repetition_penalty=request.repetition_penalty,
             presence_penalty=request.presence_penalty,
             seed=request.seed,
+            top_logprobs=request.top_logprobs,
+            prompt_logprobs=request.prompt_logprobs,
             **steering(request.logit_bias, request.bad_words, request.grammar)._asdict(),
         )
         self.requests[request.key] = request
@@ -159,18 +177,37 @@ class World:
     def take(self, front_end: int, limit: int = 4096) -> list[Key]:
         """Take outputs, check each against the undisturbed run, and return the keys that ended."""
         ended = []
-        for slot, generation, token, index, finish, *_ in self.scheduler.take_outputs(front_end, limit):
+        for slot, generation, token, index, finish, _, logprob, kind in self.scheduler.take_outputs(front_end, limit):
             request = self.requests[front_end, slot, generation]
             assert not request.finish, "told after its end"
+            if kind:
+                self._tell(request, kind, token, index, logprob)
+                continue
             assert index == len(request.told)
             assert token >= 0 or finish
             if token >= 0:
+                assert request.alternatives == likeliest(token, request.top_logprobs)
+                request.alternatives = []
                 request.told.append(token)
             if finish:
                 request.finish = finish
                 ended.append(request.key)
                 self._check_end(request)
         return ended
+
+    def _tell(self, request: Request, kind: int, token: int, index: int, logprob: float) -> None:
+        if kind == ALTERNATIVE:
+            assert logprob == -len(request.alternatives)
+            request.alternatives.append(token)
+            return
+        assert not request.told
+        assert request.prompt_logprobs
+        assert request.alternatives == likeliest(token, request.top_logprobs)
+        assert logprob == -token
+        request.alternatives = []
+        request.prompt_told.append(token)
+        assert index == len(request.prompt_told)
+        assert token == request.prompt[index]
 
     def _check_end(self, request: Request) -> None:
         if request.finish in (OVERLOADED, INVALID, DRAINING):
@@ -181,6 +218,7 @@ class World:
         assert request.told == tokens[: len(request.told)]
         if request.finish in (STOP, LENGTH):
             assert (request.told, request.finish) == (tokens, finish)
+            assert request.prompt_told == (request.prompt[1:] if request.prompt_logprobs else [])
         elif request.finish == CANCELLED:
             assert request.cancelled
         elif request.finish == DEADLINE:
@@ -222,7 +260,13 @@ class World:
             return
         step = self.under_way.pop(0)
         assert step.sampled is not None
-        self.scheduler.commit(step.sampled, self.now_s)
+        plan = step.plan
+        self.scheduler.commit(
+            step.sampled,
+            self.now_s,
+            likely=tops(step.sampled[plan.likely_row].tolist(), plan.top),
+            scored=(-plan.scored_token.astype(np.float32), *tops(plan.scored_token.tolist(), plan.top)),
+        )
         self.check()
 
     def fail(self) -> None:
@@ -348,6 +392,14 @@ class World:
                 assert set(plan.banned_token[plan.banned_row == row].tolist()) == owner.banned(said)
             if owner.grammar:
                 guided.append((row, said[-1] if said else -1, owner.key))
+        likely = [
+            row for row, index in enumerate(plan.sample_index) if owners[self._sequence_of(plan, index)].top_logprobs
+        ]
+        assert plan.likely_row.tolist() == likely
+        for index, token in zip(plan.scored_index.tolist(), plan.scored_token.tolist(), strict=True):
+            owner = owners[self._sequence_of(plan, index)]
+            assert owner.prompt_logprobs
+            assert token == owner.prompt[plan.positions[index] + 1]
         assert list(zip(plan.guided_row, plan.guided_token, plan.guided_owners(), strict=True)) == guided
 
     @staticmethod

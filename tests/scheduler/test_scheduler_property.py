@@ -48,6 +48,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         bias=st.dictionaries(st.integers(0, 20), st.sampled_from([-100.0, 2.5]), max_size=3),
         bad_words=st.lists(st.lists(st.integers(0, 15), min_size=1, max_size=3).map(tuple), max_size=3),
         grammar=st.sampled_from(["", "", "g"]),
+        top_logprobs=st.sampled_from([0, 0, 3]),
+        prompt_logprobs=st.booleans(),
     )
     def submit(
         self,
@@ -65,6 +67,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         bias: dict[int, float],
         bad_words: list[tuple[int, ...]],
         grammar: str,
+        top_logprobs: int,
+        prompt_logprobs: bool,
     ) -> None:
         self.slot += 1
         self.world.submit(
@@ -84,6 +88,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 logit_bias=tuple(bias.items()),
                 bad_words=tuple(bad_words),
                 grammar=grammar,
+                top_logprobs=top_logprobs,
+                prompt_logprobs=prompt_logprobs,
             )
         )
 
@@ -172,6 +178,8 @@ def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
         logit_bias=chance.choice([(), ((3, -1.5), (5, 4.0))]),
         bad_words=chance.choice([(), (), ((4,), (1, 2), (2, 3, 1))]),
         grammar=chance.choice(["", "", "", "g"]),
+        top_logprobs=chance.choice([0, 0, 2, 20]),
+        prompt_logprobs=chance.random() < 0.3,
     )
 
 
