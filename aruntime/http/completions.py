@@ -11,8 +11,8 @@ from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
 from aruntime.http.context import Context
 from aruntime.http.meter import Count
-from aruntime.http.questions import COMPLETION_TOKENS, Question, answer_text, meet
-from aruntime.http.requests import Terms, read_json, read_terms
+from aruntime.http.questions import COMPLETION_TOKENS, Question, answer_text, meet, read
+from aruntime.http.requests import Terms, read_terms
 from aruntime.wire.answers import Answer
 from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
 
@@ -25,7 +25,7 @@ async def create_completion(request: Request) -> Response:
     """
     context = Context.of(request)
     terms = read_terms(request, context.limits)
-    body = parse_completion(await read_json(request, context.limits))
+    body = await read(request, context, parse_completion)
     question = Question(
         fields=body,
         field="prompt",
@@ -42,7 +42,7 @@ async def create_chat_completion(request: Request) -> Response:
     """Answer one chat completion request, streamed or whole. Errors as in `create_completion`."""
     context = Context.of(request)
     terms = read_terms(request, context.limits)
-    body = parse_chat(await read_json(request, context.limits))
+    body = await read(request, context, parse_chat)
     question = Question(
         fields=body,
         field="messages",

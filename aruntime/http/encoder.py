@@ -28,7 +28,7 @@ class Encoder:
 
     async def text(self, tokenizer: Tokenizer, text: str, *, add_bos: bool = True) -> "array[int]":
         """The ids of a bare prompt, with what the model puts around a text if `add_bos`."""
-        return array("i", await self.run(len(text), lambda: tokenizer.encode(text, add_bos=add_bos)))
+        return await self.run(len(text), lambda: array("i", tokenizer.encode(text, add_bos=add_bos)))
 
     async def chat(
         self,
@@ -40,16 +40,17 @@ class Encoder:
     ) -> "array[int]":
         """The ids of a conversation, which the client calls `field`. InvalidRequest: the template cannot render it."""
 
-        def encode() -> list[int]:
-            return tokenizer.encode_chat(
+        def encode() -> "array[int]":
+            ids = tokenizer.encode_chat(
                 [message.for_template() for message in conversation.messages],
                 add_generation_prompt=add_generation_prompt,
                 tools=[tool.for_template() for tool in conversation.callable_tools] or None,
                 options=conversation.options,
             )
+            return array("i", ids)
 
         try:
-            return array("i", await self.run(conversation.characters, encode))
+            return await self.run(conversation.characters, encode)
         except TemplateRefused as error:
             raise InvalidRequest(f"{field}: {error}", param=field) from None
 

@@ -8,10 +8,11 @@ from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
 from aruntime.http.context import Context
 from aruntime.http.meter import Count
-from aruntime.http.questions import Question, answer_text, find, meet, tokenizer_of
-from aruntime.http.requests import Terms, read_json, read_terms
-from aruntime.wire.anthropic import parse_count, parse_messages, write_count
+from aruntime.http.questions import Question, answer_text, find, meet, read, tokenizer_of
+from aruntime.http.requests import Terms, read_terms
+from aruntime.wire.anthropic import MessagesBody, parse_count, parse_messages, write_count
 from aruntime.wire.anthropic_answers import MessageAnswer
+from aruntime.wire.conversation import Conversation
 
 
 async def create_message(request: Request) -> Response:
@@ -21,11 +22,11 @@ async def create_message(request: Request) -> Response:
     """
     context = Context.of(request)
     terms = read_terms(request, context.limits)
-    body = parse_messages(await read_json(request, context.limits))
+    body, conversation = await read(request, context, _with_conversation)
     question = Question(
         fields=body.sampling,
         field="messages",
-        conversation=body.conversation,
+        conversation=conversation,
         tokens_default=body.max_tokens,
         stream=bool(body.stream),
     )
@@ -48,7 +49,12 @@ async def count_tokens(request: Request) -> Response:
     """How many tokens a conversation has, as a request for a message would count them. No engine is asked."""
     context = Context.of(request)
     terms = read_terms(request, context.limits)
-    body = parse_count(await read_json(request, context.limits))
+    body = await read(request, context, parse_count)
     served = await find(request, context, terms, ModelRef.parse(body.model))
     ids = await context.encoder.chat(tokenizer_of(served), body.conversation)
     return Response(write_count(len(ids)), media_type="application/json")
+
+
+def _with_conversation(body: bytes) -> tuple[MessagesBody, Conversation]:
+    parsed = parse_messages(body)
+    return parsed, parsed.conversation

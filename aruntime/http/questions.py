@@ -7,6 +7,7 @@ meet the model -> glance at the door -> tokenize -> admit -> answer (http/genera
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +23,7 @@ from aruntime.http.context import Context
 from aruntime.http.generation import Generation
 from aruntime.http.meter import Count, Meter
 from aruntime.http.mirror import Reply
-from aruntime.http.requests import Terms, unless_gone
+from aruntime.http.requests import Terms, read_json, unless_gone
 from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.speech.listening import listen
@@ -58,6 +59,13 @@ class Question:
 
 
 Shape = Callable[[ServedVersion, Ask], AnswerShape]
+Read = TypeVar("Read")
+
+
+async def read(request: Request, context: Context, parse: Callable[[bytes], Read]) -> Read:
+    """What `parse` makes of a JSON request; of a long one beside the event loop. Errors as in `read_json`."""
+    body = await read_json(request, context.limits)
+    return await context.encoder.run(len(body), lambda: parse(body))
 
 
 async def find(request: Request, context: Context, terms: Terms, ref: ModelRef) -> ServedVersion:
@@ -141,15 +149,14 @@ def _least(terms: Terms) -> Ask:
 
 def _room(prompts: list["array[int]"], n: int, limits: RouteLimits, tenant: Tenant, param: str) -> int:
     """How many tokens may follow the longest prompt, at least one: in the context, and of what the tenant may ask."""
-    for prompt in prompts:
-        if not prompt:
-            raise InvalidRequest(f"{param}: want at least one token", param=param)
-        if max(prompt) >= limits.vocab:
-            raise InvalidRequest(f"{param}: token {max(prompt)} is not below {limits.vocab}", param=param)
+    if not all(prompts):
+        raise InvalidRequest(f"{param}: want at least one token", param=param)
     longest = max(map(len, prompts))
     most = limits.tokens_max(tenant)
     if longest >= most:
         raise ContextLengthExceeded(f"{param}: {longest} tokens leave no room in the context of {most}", param=param)
+    if (highest := max(map(max, prompts))) >= limits.vocab:
+        raise InvalidRequest(f"{param}: token {highest} is not below {limits.vocab}", param=param)
     if tenant.tokens_per_minute is not None:
         left = tenant.tokens_per_minute - sum(map(len, prompts))
         return max(1, min(most - longest, left // (len(prompts) * n)))

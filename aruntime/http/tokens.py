@@ -6,8 +6,8 @@ from starlette.responses import Response
 from aruntime.base.errors import InvalidRequest
 from aruntime.base.names import ModelRef
 from aruntime.http.context import Context
-from aruntime.http.questions import find, tokenizer_of
-from aruntime.http.requests import read_json, read_terms
+from aruntime.http.questions import find, read, tokenizer_of
+from aruntime.http.requests import read_terms
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.tokens import TokenizeChat, TokenizeText, parse_detokenize, parse_tokenize, write_text, write_tokens
 
@@ -19,7 +19,7 @@ async def tokenize(request: Request) -> Response:
     """The ids of a text or a conversation. 400 the body is wrong; 403, 404, 503 the model; 503 too many long texts."""
     context = Context.of(request)
     terms = read_terms(request, context.limits)
-    body = parse_tokenize(await read_json(request, context.limits))
+    body = await read(request, context, parse_tokenize)
     served = await find(request, context, terms, ModelRef.parse(body.model))
     tokenizer, max_model_len = tokenizer_of(served), served.route.limits.context_max
     ids = await _encode(context, tokenizer, body)
@@ -35,7 +35,7 @@ async def detokenize(request: Request) -> Response:
     """The text of ids, special tokens spelled out. Errors as in `tokenize`; 400 an id is not the model's."""
     context = Context.of(request)
     terms = read_terms(request, context.limits)
-    body = parse_detokenize(await read_json(request, context.limits))
+    body = await read(request, context, parse_detokenize)
     served = await find(request, context, terms, ModelRef.parse(body.model))
     tokenizer, vocab = tokenizer_of(served), served.route.limits.vocab
     if (highest := max(body.tokens, default=0)) >= vocab:

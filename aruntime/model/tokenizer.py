@@ -11,6 +11,7 @@ characters inside a message must not, although both end up in one text:
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from aruntime.model.config import CheckpointRefused
 from aruntime.model.detokenizer import Detokenizer, Vocabulary
 from aruntime.model.speech.described import described
 from aruntime.model.speech.formats import MARKS, speech_of
+
+# Only the library's batches let the interpreter go while they work (0.21 to 0.23); a batch of one needs no threads.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 _PRIVATE_USE = range(0x10FFFD, 0xF0000, -1)  # planes 16 and 15
 
@@ -109,7 +113,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The whole text of `ids`, without special tokens unless `special`. Ids that no token has are no text."""
-        return str(self._first.decode(ids, skip_special_tokens=not special))
+        return str(self._first.decode_batch([ids], skip_special_tokens=not special)[0])
 
     def spell(self, token_id: int) -> bytes:
         """The bytes that a token stands for, which may be a part of a character; a special token's are its name."""
@@ -135,7 +139,7 @@ class Tokenizer:
     def _piece(self, text: str, *, first: bool, marker: str = "") -> list[int]:
         text = text.replace(marker, "") if marker else text
         backend = self._first if first else self._later
-        return list(backend.encode(text, add_special_tokens=False).ids) if text else []
+        return list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids) if text else []
 
     def _marker(self, *values: Any) -> str:
         """A character that no string of `values` holds; "" when no string needs one."""

@@ -6,7 +6,8 @@
 Adjacent turns of one role are one turn, as Anthropic documents.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from aruntime.wire.body import Ignored, NotServed, Strict, unserved, wrong
-from aruntime.wire.conversation import CallId, Message, ToolCall, bounded_depth
+from aruntime.wire.conversation import CallId, Message, Role, ToolCall, bounded_depth
 from aruntime.wire.fields import text_or_list
 
 MESSAGES_MAX = 4096
@@ -227,20 +228,17 @@ def text_of(content: str | Iterable[TextBlock]) -> str:
 def conversed(system: str | Iterable[TextBlock] | None, turns: Iterable[Turn]) -> list[Message]:
     """The messages of a conversation. Turns of one role in a row are one, a line apart."""
     messages = [Message("system", text_of(system))] if system else []
-    for turn in turns:
-        for message in turn.messages():
-            last = messages[-1] if messages else None
-            if last is not None and last.role == message.role and message.role in ("user", "assistant"):
-                messages[-1] = _together(last, message)
-            else:
-                messages.append(message)
+    told = (message for turn in turns for message in turn.messages())
+    for role, same in groupby(told, key=lambda message: message.role):
+        row = list(same)
+        messages += [_together(role, row)] if role in ("user", "assistant") else row
     return messages
 
 
-def _together(one: Message, other: Message) -> Message:
+def _together(role: Role, row: Sequence[Message]) -> Message:
     return Message(
-        one.role,
-        "\n".join([text for text in (one.content, other.content) if text]),
-        reasoning=one.reasoning + other.reasoning,
-        calls=one.calls + other.calls,
+        role,
+        "\n".join([message.content for message in row if message.content]),
+        reasoning="".join([message.reasoning for message in row]),
+        calls=tuple(call for message in row for call in message.calls),
     )

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,18 @@ def test_a_folder_that_holds_no_tokenizer_is_refused_with_the_reason(tmp_path: P
 def test_a_front_end_loads_neither_torch_nor_transformers() -> None:
     code = "import sys, aruntime.model.tokenizer; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("work", ["encode", "decode"])
+def test_other_threads_go_on_while_a_long_text_is_worked_on(work: str) -> None:
+    ours = tokenizer(CHATML_BACKEND)
+    ids = [64] * 1_000_000
+    thread = threading.Thread(target=ours.encode, args=("x" * 300_000,))
+    if work == "decode":
+        thread = threading.Thread(target=ours.decode, args=(ids,))
+    turns = 0
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > 10  # held all along, it would be one or two

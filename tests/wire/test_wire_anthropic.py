@@ -1,6 +1,7 @@
 """Bodies of /v1/messages: what conversation each becomes, and which field a refusal names."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -57,6 +58,14 @@ def test_turns_of_one_role_in_a_row_are_one() -> None:
     body = messages(messages=[USER, turn("user", text("a"), text("b")), turn("assistant"), USER])
     said = [(message.role, message.content) for message in body.conversation.messages]
     assert said == [("user", "hi\nab"), ("assistant", ""), ("user", "hi")]
+
+
+def test_as_many_turns_as_a_body_holds_are_one_in_no_more_time_than_it_takes_to_read_them() -> None:
+    body = messages(messages=[{"role": "user", "content": "x" * 1000}] * 4096)
+    begun_s = time.process_time()
+    (message,) = body.conversation.messages
+    assert time.process_time() - begun_s < 0.5  # pair by pair it would be seconds
+    assert len(message.content) == 4096 * 1001 - 1
 
 
 @pytest.mark.parametrize(
