@@ -101,6 +101,6 @@ def lm_eval(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
         ],
         OFFLINE,
         folder=HERE / "lm_eval_task",
-        says="aruntime_perplexity",
+        says="acc            |↑  |1.0000",
         shown_from="|       Tasks",
     )

@@ -89,10 +89,6 @@ NODE_PROGRAMS = {
     "chat-completions/tool-call-helpers-zod.ts": "functionCallResult",
     "chat-completions/tool-calls-stream.ts": _TEXT,
     "chat-completions/ui-generation.ts": "label: 'User Profile'",
-    "chat-completions/function-call.ts": "function_call",
-    "chat-completions/function-call-diy.ts": "function_call",
-    "chat-completions/function-call-stream.ts": "function_call",
-    "chat-completions/function-call-stream-raw.ts": "function_call",
     "client/errors.ts": "Caught NotFoundError!",
     "client/raw-response.ts": "completion: {",
     "responses/stream.ts": "response.completed",
@@ -109,6 +105,7 @@ NOT_RUN = {
     "realtime/*, responses/websocket*, responses/multi_agent_websocket*": "WebSocket protocols",
     "responses/multi_agent_streaming*": "a beta in which OpenAI's service runs several agents",
     "assistants/*, fine-tuning/*, uploads": "services with files and threads of their own, withdrawn or not of serving",
+    "chat-completions/function-call*": "`functions`, the name of tools until 2023, which this server refuses by name",
     "module_client": "its address is written into it as `https://...`",
     "stream-to-client-*": "a server of its own, for browsers",
 }

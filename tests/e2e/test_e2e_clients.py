@@ -80,6 +80,17 @@ def test_a_stream_that_is_left_is_computed_no_further(client: openai.OpenAI, ser
     until(lambda: is_idle(server))
 
 
+def test_token_logprobs_come_in_both_shapes(client: openai.OpenAI) -> None:
+    chat = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
+    assert chat.choices[0].logprobs is not None
+    assert [len(one.top_logprobs) for one in chat.choices[0].logprobs.content or []] == [2] * 6
+    echoed = client.completions.create(model="tiny", prompt=[64, 65], max_tokens=1, echo=True, logprobs=1)
+    logprobs = echoed.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.token_logprobs is not None
+    assert [value is None for value in logprobs.token_logprobs] == [True, False, False]
+
+
 async def test_many_asynchronous_chats_at_once(server: Server) -> None:
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         streams = [await client.chat.completions.create(**ASK, stream=True) for _ in range(8)]
