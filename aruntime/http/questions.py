@@ -32,7 +32,7 @@ from aruntime.wire.answers import AnswerShape
 from aruntime.wire.conversation import Conversation
 from aruntime.wire.fields import SamplingFields
 
-ECHOED_MAX = 1 << 16
+ECHOED_MAX = 1 << 16  # they are detokenized in one piece, while others wait
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
 
 
@@ -182,8 +182,9 @@ def _ask(
         raise InvalidRequest(f"min_tokens: more than the {max_tokens} tokens to generate", param="min_tokens")
     if any(token >= limits.vocab for token in body.stop_token_ids or ()):
         raise InvalidRequest(f"stop_token_ids: want ids below {limits.vocab}", param="stop_token_ids")
-    if question.echo:
-        _check_echo(question, prompts)
+    echoed = question.n * sum(map(len, prompts)) if question.echo else 0
+    if echoed > ECHOED_MAX:
+        raise InvalidRequest(f"echo: {echoed} tokens of prompts, at most {ECHOED_MAX} are echoed", param="echo")
     ends_at_will = not body.ignore_eos or body.stop_token_ids or body.stops
     return terms.ask(
         prompts,
@@ -195,13 +196,6 @@ def _ask(
         field=param,
         tokens_min=max(1, body.min_tokens or 0) if ends_at_will else max_tokens,
     )
-
-
-def _check_echo(question: Question, prompts: list["array[int]"]) -> None:
-    """What is told of prompts is made in one piece, while others wait."""
-    told = question.n * sum(map(len, prompts)) * (1 if question.logprobs is None else 1 + question.logprobs)
-    if told > ECHOED_MAX:
-        raise InvalidRequest(f"echo: {told} tokens would be told of the prompts, at most {ECHOED_MAX}", param="echo")
 
 
 def _sampling(question: Question, tokenizer: Tokenizer) -> Sampling:

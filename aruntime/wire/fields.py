@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
+from aruntime.queue.steering import BIAS_PAIRS_MAX
 from aruntime.wire.body import Strict
 
 N_MAX = 16  # OpenAI allows 128; a sequence here is a reservation of cache
@@ -14,9 +15,7 @@ PROMPTS_MAX = 64
 CHOICES_MAX = 128  # OpenAI's bound on n
 STOP_TOKENS_MAX = 16  # a cell of the submit message
 TOKENS_MAX = 1 << 24
-TOP_LOGPROBS_MAX = 20  # OpenAI's in chat; 5 in completions, where vLLM has 20
-BIAS_PAIRS_MAX = 300  # OpenAI's
-BAD_WORDS_MAX = 64
+BAD_WORDS_MAX = 64  # each is two in the submit message
 SMALL = 1e-6  # far below it a share or a penalty would be 0 in the engine's float32
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from aruntime.queue.steering import TOP_LOGPROBS_MAX
 from aruntime.wire import refused
 from aruntime.wire.body import Ignored, Strict, parse, wrong
 from aruntime.wire.conversation import Conversation, Option, Options
@@ -11,7 +12,6 @@ from aruntime.wire.fields import (
     CHOICES_MAX,
     N_MAX,
     TOKENS_MAX,
-    TOP_LOGPROBS_MAX,
     BadWords,
     Label,
     LogitBias,
