@@ -130,9 +130,12 @@ def _choice(question: Question, tokenizer: Tokenizer, prompt: "array[int]", ask:
         opens_thought = tokenizer.opens_thought(prompt)
         listener = listen(tokenizer.speech, question.conversation, opens_thought=opens_thought)
     marks = listener is not None
-    scorer = None if question.logprobs is None else Scorer(tokenizer, prompt=question.echo, marks=marks)
+    begins = question.conversation is not None or question.echo
+    scorer = None
+    if question.logprobs is not None:
+        scorer = Scorer(tokenizer, prompt=question.echo, marks=marks, begins=begins)
     return Choice(
-        scorer or tokenizer.detokenizer(marks=marks),
+        scorer or tokenizer.detokenizer(marks=marks, begins=begins),
         StopText(question.fields.stops, shown=bool(question.fields.include_stop_str_in_output)),
         ask.sampling.min_tokens,
         listener,

@@ -24,10 +24,10 @@ class Scorer:
     of calls and thoughts have a text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, prompt: bool = False, marks: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, prompt: bool = False, marks: bool = False, begins: bool = True) -> None:
         self._tokenizer = tokenizer
         self._prompt = prompt
-        self._detokenizer = tokenizer.detokenizer(marks=marks)
+        self._detokenizer = tokenizer.detokenizer(marks=marks, begins=begins)
         self._certain = 0  # characters that the tokens so far have made
         self._begun: list[tuple[int, int]] = []  # tokens without a score, and where each begins
         self._waiting: deque[Chosen] = deque()

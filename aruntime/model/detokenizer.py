@@ -71,12 +71,12 @@ class Vocabulary:
     def _decode(self, token_id: int) -> str:
         return str(self._backend.decode([token_id], skip_special_tokens=False))
 
-    def detokenizer(self, *, marks: bool = False) -> Detokenizer:
+    def detokenizer(self, *, marks: bool = False, begins: bool = True) -> Detokenizer:
         pieces = self._marked if marks else self._pieces
         if self._byte_level:
             return _ByteLevel(pieces)
         if self._byte_fallback:
-            return _ByteFallback(pieces, self._strip)
+            return _ByteFallback(pieces, self._strip if begins else None)
         return _Window(self._backend, self._hidden if marks else None)
 
 

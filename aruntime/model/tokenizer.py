@@ -102,9 +102,12 @@ class Tokenizer:
         )
         return list(self._split(text, marker))
 
-    def detokenizer(self, *, marks: bool = False) -> Detokenizer:
-        """A fresh incremental decoder; special tokens have no text, but `marks` of calls and thoughts if they shall."""
-        return self._vocabulary.detokenizer(marks=marks)
+    def detokenizer(self, *, marks: bool = False, begins: bool = True) -> Detokenizer:
+        """A fresh incremental decoder; special tokens have no text, but `marks` of calls and thoughts if they shall.
+
+        Unless a text `begins` with it, the space before its first word stays, which some decoders take away.
+        """
+        return self._vocabulary.detokenizer(marks=marks, begins=begins)
 
     def opens_thought(self, ids: Sequence[int]) -> bool:
         """Whether a prompt ends in the beginning of a thought, which the answer goes on with."""

@@ -256,6 +256,18 @@ def test_what_is_streamed_never_ends_in_half_a_character(backend: Backend, text:
     assert so_far + detokenizer.finish() == text
 
 
+@pytest.mark.parametrize(
+    "backend", [CHATML_BACKEND, FALLBACK_BACKEND, FIRST_BACKEND], ids=["bytes", "llama 2", "mistral"]
+)
+def test_a_text_that_goes_on_keeps_the_space_before_its_first_word(backend: Backend) -> None:
+    ours = tokenizer(backend)
+    ids = ours.encode("so it goes", add_bos=False)
+    for cut in range(1, len(ids)):
+        detokenizer = ours.detokenizer(begins=False)
+        rest = "".join([detokenizer.push(number) for number in ids[cut:]]) + detokenizer.finish()
+        assert streamed(ours, ids[:cut]) + rest == "so it goes"
+
+
 def test_a_model_without_a_template_refuses_chats() -> None:
     with pytest.raises(TemplateRefused, match="no chat template"):
         tokenizer(CHATML_BACKEND).encode_chat(CHATS[0])
