@@ -42,7 +42,7 @@ class Encoder:
 
         def encode() -> "array[int]":
             ids = tokenizer.encode_chat(
-                [message.for_template() for message in conversation.messages],
+                conversation.messages_for_template,
                 add_generation_prompt=add_generation_prompt,
                 tools=[tool.for_template() for tool in conversation.callable_tools] or None,
                 options=conversation.options,
@@ -56,8 +56,10 @@ class Encoder:
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """What `work` makes of `size` characters or bytes. Overloaded when too many wait for a thread."""
-        if size <= self._limits.inline_characters_max:
-            return work()
+        return work() if size <= self._limits.inline_characters_max else await self.run_aside(work)
+
+    async def run_aside(self, work: Callable[[], Result]) -> Result:
+        """What `work` makes, whatever it is, in a thread. Overloaded when too many wait for one."""
         if self._waiting >= self._limits.encode_waiting_max:
             raise Overloaded("too many long prompts are being read", retry_after_s=1.0)
         self._waiting += 1

@@ -19,6 +19,7 @@ from aruntime.base.errors import ContextLengthExceeded, InvalidRequest
 from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
 from aruntime.http.choices import Choice
+from aruntime.http.constrained import grammar_of
 from aruntime.http.context import Context
 from aruntime.http.generation import Generation
 from aruntime.http.meter import Count, Meter
@@ -31,6 +32,7 @@ from aruntime.model.tokenizer import Tokenizer
 from aruntime.wire.answers import AnswerShape
 from aruntime.wire.conversation import Conversation
 from aruntime.wire.fields import SamplingFields
+from aruntime.wire.grammars import Constraint
 
 ECHOED_MAX = 1 << 16  # they are detokenized in one piece, while others wait
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat may fill its context
@@ -41,7 +43,8 @@ class Question:
     """What is asked of a language model, whatever the protocol: prompts, or a conversation, to go on from.
 
     `field` is what the client called them. Without `max_tokens` there are `tokens_default`, or as many as fit; 0 says
-    nothing but the echo. With `logprobs` each token's is told, and so many alternatives to it.
+    nothing but the echo. With `logprobs` each token's is told, and so many alternatives to it. `constraint` is what an
+    answer must look like.
     """
 
     fields: SamplingFields
@@ -56,6 +59,7 @@ class Question:
     bad_words: Sequence[str] = ()
     logprobs: int | None = None
     echo: bool = False
+    constraint: Constraint | None = None
 
 
 Shape = Callable[[ServedVersion, Ask], AnswerShape]
@@ -115,20 +119,24 @@ async def answer_text(
         ]
     room = _room(prompts, question.n, limits, terms.tenant, field)
     max_tokens = min(question.tokens_default or room, room) if question.max_tokens is None else question.max_tokens
-    ask = _ask(terms, question, prompts, max(1, max_tokens), limits, tokenizer)
-    choices = [_choice(question, tokenizer, prompt, ask) for prompt in prompts for _ in range(ask.n)]
+    opens_thought = question.conversation is not None and tokenizer.opens_thought(prompts[0])
+    grammar = await grammar_of(
+        context.encoder, tokenizer, question.conversation, question.constraint, opens_thought=opens_thought
+    )
+    ask = _ask(terms, question, prompts, max(1, max_tokens), limits, tokenizer, grammar)
+    choices = [_choice(question, tokenizer, prompt, ask, opens_thought) for prompt in prompts for _ in range(ask.n)]
     answer = shape(served, ask)
     ticket = context.view.door.admit(served.route, ask)
     version = f"{served.name}@{served.version}"
     return Generation(ticket, ask, answer, choices, count, version=version, stream=question.stream)
 
 
-def _choice(question: Question, tokenizer: Tokenizer, prompt: "array[int]", ask: Ask) -> Choice:
+def _choice(question: Question, tokenizer: Tokenizer, prompt: "array[int]", ask: Ask, opens_thought: bool) -> Choice:
     """What takes in one choice's tokens. In a conversation it has a listener, if there is something to tell apart."""
     listener = None
     if question.conversation is not None:
-        opens_thought = tokenizer.opens_thought(prompt)
-        listener = listen(tokenizer.speech, question.conversation, opens_thought=opens_thought)
+        constrained = bool(ask.sampling.grammar)
+        listener = listen(tokenizer.speech, question.conversation, opens_thought=opens_thought, constrained=constrained)
     marks = listener is not None
     begins = question.conversation is not None or question.echo
     scorer = None
@@ -173,6 +181,7 @@ def _ask(
     max_tokens: int,
     limits: RouteLimits,
     tokenizer: Tokenizer,
+    grammar: str,
 ) -> Ask:
     """What the question asks for, in tokens. InvalidRequest for what this model cannot ever do."""
     body, param = question.fields, question.field
@@ -193,7 +202,7 @@ def _ask(
         prompts,
         max_tokens,
         n=question.n,
-        sampling=_sampling(question, tokenizer),
+        sampling=_sampling(question, tokenizer, grammar),
         top_logprobs=question.logprobs or 0,
         prompt_logprobs=question.echo and question.logprobs is not None,
         field=param,
@@ -201,7 +210,7 @@ def _ask(
     )
 
 
-def _sampling(question: Question, tokenizer: Tokenizer) -> Sampling:
+def _sampling(question: Question, tokenizer: Tokenizer, grammar: str) -> Sampling:
     """The body's fields with OpenAI's defaults for those that were left out."""
     body = question.fields
     return Sampling(
@@ -218,6 +227,7 @@ def _sampling(question: Question, tokenizer: Tokenizer) -> Sampling:
         stop_token_ids=tuple(body.stop_token_ids or ()),
         logit_bias=tuple(question.logit_bias),
         bad_words=_bad_words(question.bad_words, tokenizer),
+        grammar=grammar,
     )
 
 

@@ -40,9 +40,9 @@ class Tokenizer:
         self._later = _backend(_without_first_prefix(definition)) if _has_first_prefix(definition) else self._first
         self._template = template
         self.has_template = template is not None
-        self.speech = speech_of(template)
         added = self._first.get_added_tokens_decoder()
         special = {number: token for number, token in added.items() if token.special and token.content}
+        self.speech = speech_of(template, {token.content for token in special.values()})
         # Longest first: an alternation takes the first that fits, the library the longest.
         self._special = sorted(special.items(), key=lambda entry: -len(entry[1].content))
         self._special_pattern = re.compile(

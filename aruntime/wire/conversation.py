@@ -115,6 +115,16 @@ class Conversation:
     options: Mapping[str, Option] | None = None
 
     @property
+    def messages_for_template(self) -> list[dict[str, object]]:
+        """What a chat template sees of the messages; a tool's has the name of what was called, as some insist on."""
+        called = {call.id: call.name for message in self.messages for call in message.calls}
+        shown = [message.for_template() for message in self.messages]
+        for message in shown:
+            if message["role"] == "tool":
+                message.setdefault("name", called.get(str(message["tool_call_id"])))
+        return shown
+
+    @property
     def callable_tools(self) -> Sequence[Tool]:
         """The tools that may be called."""
         if self.choice.mode == "none":

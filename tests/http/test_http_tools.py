@@ -179,3 +179,46 @@ async def test_a_completion_is_told_whole(thinking: House) -> None:
     slot, generation, _ = await thinking.submitted()
     thinking.say((slot, generation), "<think>Hm.</think>Yes.", FinishReason.STOP)
     assert (await client.done()).json["choices"][0]["text"] == "<think>Hm.</think>Yes."
+
+
+NAMED = {"type": "function", "function": {"name": "time"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "strict", "held"),
+    [
+        ("required", False, True),
+        (NAMED, False, True),
+        ("auto", True, True),
+        ("auto", False, False),
+        ("none", True, False),
+    ],
+)
+async def test_an_engine_is_given_the_grammar_of_calls_that_must_be_valid(
+    house: House, choice: Any, strict: bool, held: bool
+) -> None:
+    tools = [{"type": "function", "function": {"name": "time", "strict": strict}}]
+    client = house.chat(tools=tools, tool_choice=choice)
+    slot, generation, head = await house.submitted()
+    grammar = head["payload"][len(head["payload"]) - head["grammar_bytes"] :].decode()
+    assert ('"{\\"name\\": \\"time\\", \\"arguments\\": "' in grammar) == held
+    assert bool(grammar) == held
+    house.say((slot, generation), CALLING[-62:], FinishReason.STOP)
+    message = (await client.done()).json["choices"][0]["message"]
+    assert bool(message.get("tool_calls")) == (choice != "none")
+
+
+@pytest.mark.parametrize(
+    ("function", "choice", "param"),
+    [
+        ({"strict": True, "parameters": {"type": "object", "not": {}}}, "required", "tools.1"),
+        ({"strict": True, "parameters": {"type": "object", "not": {}}}, "auto", "tools.1"),
+        ({"parameters": {"type": "object", "properties": {"a": {"type": "strin"}}}}, "required", "tools.1"),
+    ],
+)
+async def test_what_no_grammar_can_hold_of_a_tool_is_refused_by_its_place(
+    house: House, function: dict[str, Any], choice: str, param: str
+) -> None:
+    tools = [TOOLS[1], {"type": "function", "function": {"name": "bad", **function}}]
+    refused = await house.chat(tools=tools, tool_choice=choice).done()
+    assert (refused.status, refused.json["error"]["param"]) == (400, param)

@@ -23,12 +23,24 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "time", "arguments"
         ("{{ tools }}{{ messages }}", HERMES, False),  # nobody knows how it writes calls
         ("{% if tools %}<tool_call>{% endif %}", HERMES, True),
         ("{% if tools %}[AVAILABLE_TOOLS]{{ tools }}{% endif %}[TOOL_CALLS]", MISTRAL, True),
-        ("""{{ tools }}{{ '"parameters": ' }}""", LLAMA_3, True),
+        ("{{ tools }}<tool_call><function=", HERMES, False),  # Qwen's later way is another
+        ("""{{ tools }}{{ '{"name": "' }}{{ '"parameters": ' }}{{ 'ipython' }}""", LLAMA_3, True),
     ],
 )
 def test_a_template_tells_its_family(source: str, calls: CallFormat, shows_tools: bool) -> None:
     speech = speech_of(ChatTemplate(source, {}))
     assert (speech.calls, speech.shows_tools, speech.thoughts) == (calls, shows_tools, None)
+
+
+def test_a_template_that_refuses_several_calls_is_given_none() -> None:
+    assert speech_of(ChatTemplate("{{ raise_exception('only single tool-calls at once') }}", {})).single
+
+
+def test_marks_that_are_special_tokens_cannot_be_spelled() -> None:
+    template = ChatTemplate("{{ tools }}[TOOL_CALLS][/THINK]", {})
+    assert (speech_of(template).spells_calls, speech_of(template).spells_thoughts) == (True, True)
+    speech = speech_of(template, {"[TOOL_CALLS]", "[/THINK]"})
+    assert (speech.spells_calls, speech.spells_thoughts) == (False, False)
 
 
 def test_a_template_tells_how_thoughts_are_written() -> None:

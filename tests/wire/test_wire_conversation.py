@@ -60,9 +60,9 @@ def test_calls_and_their_results_are_messages() -> None:
 def test_a_template_sees_arguments_as_an_object_and_a_tool_as_transformers_shows_it() -> None:
     ours = conversation(messages=[USER, {**CALLING, "reasoning": "hm"}, RESULT])
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
-    assert [message.for_template() for message in ours.messages[1:]] == [
+    assert ours.messages_for_template[1:] == [
         {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [call]},
-        {"role": "tool", "content": "22", "tool_call_id": "call_1"},
+        {"role": "tool", "content": "22", "tool_call_id": "call_1", "name": "weather"},
     ]
     assert [tool.for_template() for tool in ours.tools] == [
         WEATHER,

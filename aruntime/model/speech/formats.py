@@ -11,7 +11,7 @@ A listener (`listening.py`) hears all of them; what a constrained call looks lik
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from aruntime.model.chat_template import ChatTemplate
@@ -58,6 +58,8 @@ HERMES = CallFormat(
 )
 LLAMA_3 = CallFormat(opening="<|python_tag|>", bare=True, arguments="parameters", between="; ")
 MISTRAL = CallFormat(opening="[TOOL_CALLS]", headed=True, before="[", between=", ", after="]", new_id=_short_call_id)
+_NOT_HERMES = ("<function=", "<arg_key>")  # later Qwen, GLM: within the same mark they write something else
+_LLAMA_3_MARKS = ('{"name": "', '"parameters": ', "ipython")
 THOUGHTS = (Thoughts("<think>", "</think>"), Thoughts("[THINK]", "[/THINK]"))
 # A tokenizer may hold these to be special; a listener hears them all the same.
 MARKS = frozenset(
@@ -69,26 +71,41 @@ MARKS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A model's ways. `shows_tools`: its template describes tools itself; else `described.py` puts them into words."""
+    """A model's ways. `shows_tools`: its template describes tools itself; else `described.py` puts them into words.
+
+    `single`: its template refuses messages of several calls. `spells_calls`, `spells_thoughts`: the marks of either are
+    no special tokens, so they can be said under a grammar too.
+    """
 
     calls: CallFormat = HERMES
     shows_tools: bool = False
     thoughts: Thoughts | None = None
+    single: bool = False
+    spells_calls: bool = True
+    spells_thoughts: bool = True
 
 
-def speech_of(template: ChatTemplate | None) -> Speech:
-    """The ways of the model with this template."""
+def speech_of(template: ChatTemplate | None, special: Collection[str] = ()) -> Speech:
+    """The ways of the model with this template and these special tokens."""
     if template is None:
         return Speech()
     source = template.source
     thoughts = next((one for one in THOUGHTS if one.closing in source), None)
-    calls = _calls(source) if "tools" in template.names else None
-    return Speech(calls or HERMES, calls is not None, thoughts)
+    known = _calls(source) if "tools" in template.names else None
+    calls = known or HERMES
+    return Speech(
+        calls=calls,
+        shows_tools=known is not None,
+        thoughts=thoughts,
+        single="single tool-call" in source,
+        spells_calls=calls.opening not in special,
+        spells_thoughts=thoughts is None or thoughts.closing not in special,
+    )
 
 
 def _calls(source: str) -> CallFormat | None:
     if MISTRAL.opening in source:
         return MISTRAL
-    if HERMES.opening in source:
+    if HERMES.opening in source and not any(other in source for other in _NOT_HERMES):
         return HERMES
-    return LLAMA_3 if '"parameters": ' in source else None
+    return LLAMA_3 if all(mark in source for mark in _LLAMA_3_MARKS) else None

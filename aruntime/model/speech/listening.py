@@ -31,14 +31,24 @@ _NAME_BEGINS = re.compile(r"[a-zA-Z0-9_-][^{]*$")
 
 
 def listen(
-    speech: Speech, conversation: Conversation, *, opens_thought: bool = False, bare: bool = False
+    speech: Speech, conversation: Conversation, *, opens_thought: bool = False, constrained: bool = False
 ) -> "Listening | None":
-    """What hears an answer in a conversation; None when there is nothing to tell apart. Options as in `Listening`."""
+    """What hears an answer in a conversation; None when there is nothing to tell apart.
+
+    `opens_thought`: the prompt began a thought. `constrained`: the answer has a grammar (`constraint.py`).
+    """
     names = {tool.name for tool in conversation.callable_tools}
-    if not names and speech.thoughts is None:
+    thoughts = speech.thoughts if speech.spells_thoughts or not constrained else None
+    if not names and thoughts is None:
         return None
-    one = not conversation.parallel_calls
-    return Listening(speech.calls, names, thoughts=speech.thoughts, opened=opens_thought, bare=bare, one=one)
+    return Listening(
+        speech.calls,
+        names,
+        thoughts=thoughts,
+        opened=opens_thought,
+        bare=constrained and not speech.calls.before.startswith(speech.calls.opening),
+        one=speech.single or not conversation.parallel_calls,
+    )
 
 
 class Listening:
