@@ -37,7 +37,8 @@ class Row(NamedTuple):
 def rows(body: type[Strict], within: str = "") -> Iterator[Row]:
     """Every field of `body` and of the objects in it, in their order; then what is not served."""
     schema = body.model_json_schema()
-    for name, field in body.model_fields.items():
+    for own, field in body.model_fields.items():
+        name = field.alias or own
         path = f"{within}{name}"
         value = _value(schema["properties"][name])
         ignored = next((mark for mark in field.metadata if isinstance(mark, Ignored)), None)
