@@ -31,11 +31,11 @@ KEY = {"OPENAI_API_KEY": "none"}
 OFFLINE = KEY | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 REQUESTS, CONCURRENCY, INPUT_TOKENS, OUTPUT_TOKENS = 20, 4, 64, 16
 VLLM_ENDPOINTS = {
-    "openai": "/v1/completions",
-    "vllm": "/v1/completions",
-    "openai-chat": "/v1/chat/completions",
-    "openai-responses": "/v1/responses",
-    "openai-embeddings": "/v1/embeddings",
+    "openai": ("/v1/completions", "--ignore-eos"),
+    "vllm": ("/v1/completions", "--ignore-eos"),
+    "openai-chat": ("/v1/chat/completions", "--ignore-eos"),
+    "openai-responses": ("/v1/responses",),
+    "openai-embeddings": ("/v1/embeddings",),
 }
 EXACTLY = ("--extra-inputs", "ignore_eos:true")  # where the protocol's bodies have that extension
 AIPERF_ENDPOINTS = {"chat": EXACTLY, "completions": EXACTLY, "messages": (), "responses": (), "embeddings": ()}
@@ -44,19 +44,19 @@ TASKS = "aruntime_choice,aruntime_perplexity,aruntime_greedy"
 
 def vllm_bench(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
     """`vllm bench serve`, each of its backends that asks for text, or for embeddings of text, by OpenAI's protocol."""
-    for backend, endpoint in VLLM_ENDPOINTS.items():
+    for backend, (endpoint, *more) in VLLM_ENDPOINTS.items():
         yield run(
             f"vllm bench serve, {backend}",
             [
                 *(str(environment(VLLM) / "vllm"), "bench", "serve"),
                 *("--backend", backend, "--endpoint", endpoint, "--base-url", url, "--model", model),
-                *("--tokenizer", str(tokenizer), "--dataset-name", "random", "--ignore-eos"),
+                *("--tokenizer", str(tokenizer), "--dataset-name", "random", *more),
                 *("--random-input-len", str(INPUT_TOKENS), "--random-output-len", str(OUTPUT_TOKENS)),
                 *("--num-prompts", str(REQUESTS), "--max-concurrency", str(CONCURRENCY)),
             ],
             OFFLINE,
             says="Successful requests:                     20",
-            shown_from="============ Serving",
+            telling="^=====",
         )
 
 
@@ -85,7 +85,7 @@ def aiperf(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
             ],
             KEY | {"COLUMNS": "110"},
             says="Request Error Rate (%) │     0.00",
-            shown_from="NVIDIA AIPerf",
+            telling="Time to First Token|Request Latency|Request Count",
         )
 
 
@@ -102,5 +102,5 @@ def lm_eval(url: str, model: str, tokenizer: Path, kept: Path) -> Iterator[Ran]:
         OFFLINE,
         folder=HERE / "lm_eval_task",
         says="acc            |↑  |1.0000",
-        shown_from="|       Tasks",
+        telling=r"^\|",
     )

@@ -1,6 +1,7 @@
 """One command that was run: what it printed, and whether it did what it was run for."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_S = 300.0
+TAIL_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,14 @@ class Ran:
     output: str
     works: bool
     seconds: float
-    shown_from: str = ""
+    telling: str = ""
 
     @property
     def shown(self) -> str:
-        """Its output from the line on that holds `shown_from`, or the last lines where there is none."""
-        lines = self.output.splitlines()
-        first = next(
-            (i for i, line in enumerate(lines) if self.shown_from and self.shown_from in line), len(lines) - 20
-        )
-        return "\n".join(line.rstrip() for line in lines[max(first, 0) :])
+        """Its output from the first line to the last that match `telling`; the last lines when there are none."""
+        lines = [line.rstrip() for line in self.output.splitlines()]
+        told = [number for number, line in enumerate(lines) if self.telling and re.search(self.telling, line)]
+        return "\n".join(lines[told[0] : told[-1] + 1] if told else lines[-TAIL_LINES:])
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     *,
     folder: Path | None = None,
     says: str = "",
-    shown_from: str = "",
+    telling: str = "",
     timeout_s: float = TIMEOUT_S,
 ) -> Ran:
     """Run `command` in `folder` with `variables` beside the caller's own; `says` must stand in its output."""
@@ -58,4 +58,4 @@ def run(
         output, status = ended.stdout.replace("\r\n", "\n"), ended.returncode
     except subprocess.TimeoutExpired as late:
         output, status = (late.stdout or b"").decode(errors="replace") + f"\nstill running after {timeout_s} s", 1
-    return Ran(what, list(command), output, status == 0 and says in output, time.monotonic() - started_s, shown_from)
+    return Ran(what, list(command), output, status == 0 and says in output, time.monotonic() - started_s, telling)

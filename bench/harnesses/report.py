@@ -1,6 +1,8 @@
 """bench/results/harnesses.md: which client works, what each printed, in which version."""
 
+import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -87,6 +89,7 @@ def _printed(name: str, ended: Sequence[Ran]) -> str:
 
 def _console(ran: Ran) -> str:
     text = f"$ {shlex.join(ran.command)}\n{ran.shown}"
+    text = re.sub(rf"{tempfile.gettempdir()}/\w+/", "out/", text)
     for path, name in ((f"{CACHE}/", "$ARUNTIME_HARNESSES/"), (f"{Path(__file__).parent.parent.parent}/", "")):
         text = text.replace(path, name)
     return f"```console\n{text}\n```\n"
