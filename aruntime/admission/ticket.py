@@ -222,5 +222,7 @@ def _error_of(finish: FinishReason, retry_after_s: float) -> ServingError:
             return Draining("the engine is shutting down", retry_after_s=retry_after_s)
         case FinishReason.CANCELLED:
             return ModelError("the sequence was cancelled by the engine")
+        case FinishReason.GRAMMAR:
+            return ModelError("what the answer must look like could not be followed any further")
         case _:
             return ModelError("the model failed on this request")

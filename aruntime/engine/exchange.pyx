@@ -22,7 +22,7 @@ cdef class Exchange:
     """One engine's channels to its front ends, on one side, and its scheduler on the other.
 
     A sequence with a grammar is held until `grammars` (`aruntime.engine.parts.Grammars`) has it ready; without any, it
-    ends as invalid.
+    ends as one that cannot be followed.
     """
 
     cdef Scheduler _scheduler

@@ -13,10 +13,12 @@ from aruntime_kernels import cpu
 
 from aruntime.base import log
 from aruntime.engine.exchange import Exchange
+from aruntime.engine.grammars import EngineGrammars
 from aruntime.engine.loop import Loop
 from aruntime.engine.runner import Runner
 from aruntime.model.config import CheckpointRefused, ModelConfig
 from aruntime.model.decoder import load_decoder
+from aruntime.model.grammar import Grammars
 from aruntime.model.identity import tokenizer_of, weights_of
 from aruntime.model.kv_cache import KvCache
 from aruntime.queue.table import Table
@@ -125,8 +127,9 @@ def load_decoder_replica(order: control.Load, table: int, bell: int) -> Replica:
         itl_s=order.bounds.itl_s,
         prefix_secret=int.from_bytes(key.root(secrets.token_bytes(32))[:8]),
     )
-    runner = Runner(decoder, cache, order.sequences_max)
-    loop = Loop(scheduler, runner, Exchange(scheduler), Table(table), bell, time.monotonic)
+    grammars = _grammars(order, config, bell)
+    runner = Runner(decoder, cache, order.sequences_max, grammars)
+    loop = Loop(scheduler, runner, Exchange(scheduler, grammars), Table(table), bell, time.monotonic)
     os.close(table)
     log.info("engine.loaded", model=order.model, version=order.version, blocks=blocks, context=context_max)
     return Replica(
@@ -142,6 +145,15 @@ def load_decoder_replica(order: control.Load, table: int, bell: int) -> Replica:
         precision=_PRECISIONS[decoder.dtype],
         key=key,
     )
+
+
+def _grammars(order: control.Load, config: ModelConfig, bell: int) -> EngineGrammars | None:
+    """What constrains answers; None when this model's cannot be."""
+    try:
+        return EngineGrammars(Grammars.from_folder(Path(order.folder), config.vocab, config.eos_token_ids), bell)
+    except CheckpointRefused as error:
+        log.warning("engine.no_grammars", model=order.model, version=order.version, reason=str(error))
+        return None
 
 
 def compatibility(

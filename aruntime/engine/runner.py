@@ -1,7 +1,7 @@
 """One step on the device: the plan's arrays become tensors, the model runs, the sampler draws.
 
 plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder.forward ──► logits [R, V]
-                           biases, penalties, bans ──► sample ──► tokens [R], logprobs [R]
+                    biases, penalties, bans, masks ──► sample ──► tokens [R], logprobs [R]
                                                       likely ──► alternatives; the prompt's logprobs, piece by piece
 
 A step may be launched while the one before it runs: a token that nobody knows yet is read, on the device, from what
@@ -16,6 +16,7 @@ from aruntime_kernels.likely import likely
 from aruntime_kernels.logits import ban, bias, penalize
 from aruntime_kernels.sample import sample
 
+from aruntime.engine.grammars import EngineGrammars, StepMasks
 from aruntime.engine.parts import Sampled
 from aruntime.model.decoder import Batch, Decoder
 from aruntime.model.kv_cache import KvCache
@@ -36,6 +37,7 @@ class Samples:
     rows: int = 0
     likely: list[torch.Tensor] = field(default_factory=list)  # on the host, as are these: tokens, logprobs [L, top]
     scored: list[torch.Tensor] = field(default_factory=list)  # logprobs [N], tokens and logprobs [N, top]
+    masks: StepMasks | None = None
 
     @classmethod
     def on(cls, device: str, rows_max: int) -> "Samples":
@@ -58,6 +60,8 @@ class Samples:
         """Wait for the step. Returns what `Scheduler.commit` takes."""
         if self.arrived is not None:
             self.arrived.synchronize()
+        if self.masks is not None:
+            self.masks.check(self.host_tokens[: self.rows].numpy())
         tokens, logprobs = self.host_tokens[: self.rows].numpy(), self.host_logprobs[: self.rows].numpy()
         likely = (self.likely[0].numpy(), self.likely[1].numpy()) if self.likely else None
         scored = (self.scored[0].numpy(), self.scored[1].numpy(), self.scored[2].numpy()) if self.scored else None
@@ -67,9 +71,12 @@ class Samples:
 class Runner:
     """Runs planned steps of one model on one device."""
 
-    def __init__(self, decoder: Decoder, cache: KvCache, sequences_max: int) -> None:
+    def __init__(
+        self, decoder: Decoder, cache: KvCache, sequences_max: int, grammars: EngineGrammars | None = None
+    ) -> None:
         self._decoder = decoder
         self._cache = cache
+        self._grammars = grammars
         self._device = decoder.device
         self._rows_max = sequences_max
         # Of the last step and of the one before it, which may not have been fetched yet.
@@ -86,12 +93,15 @@ class Runner:
         batch = self._batch(plan)
         self._last, self._before = self._before, self._last
         samples = self._last
+        samples.masks = None if self._grammars is None else self._grammars.step(plan)
         logits = self._decoder.forward(batch, self._cache)
         rows = samples.rows = logits.shape[0]
         tokens, logprobs = samples.tokens[:rows], samples.logprobs[:rows]
         samples.likely = []
         if rows:
             self._adjust(logits, plan)
+            if samples.masks is not None:
+                samples.masks.apply(logits)
             sample(
                 logits,
                 tokens,

@@ -111,10 +111,12 @@ class Grammars:
     def __init__(self, tokenizer: str, vocab: int, eos: Iterable[int]) -> None:
         """`tokenizer` is the text of tokenizer.json; `vocab` the model's, which may be larger; `eos` end a sequence.
 
-        ValueError when the tokenizer's tokens are not bytes.
+        ValueError when the tokenizer's tokens are not bytes, or nothing ends a sequence.
         """
         ends = sorted(eos)
-        self._tokenizer = llguidance.LLTokenizer(tokenizer, n_vocab=vocab, eos_token=ends or None)
+        if not ends:
+            raise ValueError("no token ends a sequence")
+        self._tokenizer = llguidance.LLTokenizer(tokenizer, n_vocab=vocab, eos_token=ends)
         self._kept: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
         self._characters = 0
         # A grammar can name special tokens, and the complement of a regex holds them.

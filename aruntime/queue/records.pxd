@@ -14,6 +14,7 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         kOverloaded
         kInvalid
         kDraining
+        kGrammar
 
     enum class RecordKind(uint8_t):
         kToken

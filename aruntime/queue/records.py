@@ -17,6 +17,7 @@ class FinishReason(IntEnum):
     OVERLOADED = 6
     INVALID = 7
     DRAINING = 8
+    GRAMMAR = 9
 
 
 class RecordKind(IntEnum):

@@ -277,7 +277,7 @@ cdef class Scheduler:
         )
 
     def release(self, uint32_t front_end, uint32_t slot, uint32_t generation, bint good=True) -> None:
-        """Let a held sequence wait for its turn: its grammar is ready. Or end it with kInvalid: it is not `good`."""
+        """Let a held sequence wait for its turn: its grammar is ready. Or end it with kGrammar: it is not `good`."""
         check_front_end(front_end)
         cdef Owner owner
         owner.front_end, owner.slot, owner.generation = front_end, slot, generation
@@ -358,7 +358,8 @@ cdef class Scheduler:
 
         `likely`: of the plan's likely rows, the likeliest tokens [L, top] int32, -1 where there are no more, and their
         logprobs [L, top] float32. `scored`: of its scored rows, the tokens' logprobs [N] float32, and the likeliest as
-        before, [N, top]. Nothing is told of rows for which these are None.
+        before, [N, top]. Nothing is told of rows for which these are None. The token of a guided row is -1 when its
+        grammar left nothing to sample: that sequence ends with kGrammar.
         """
         cdef const CppStepPlan* plan = &self.impl().oldest()
         cdef Py_ssize_t samples = plan.samples

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -105,6 +106,19 @@ void ban(const Matrix& logits, const std::int32_t* row, const std::int32_t* toke
 void bias(const Matrix& logits, const std::int32_t* row, const std::int32_t* token, const float* bias,
           std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) logits.data[row[i] * logits.stride + token[i]] += bias[i];
+}
+
+void mask(const Matrix& logits, const std::int32_t* row, const std::int32_t* words, std::int64_t count) {
+  const std::int64_t stride = (logits.columns + 31) / 32;
+  for (std::int64_t i = 0; i < count; ++i) {
+    float* to = logits.data + row[i] * logits.stride;
+    for (std::int64_t w = 0; w < stride; ++w) {
+      const auto word = static_cast<std::uint32_t>(words[i * stride + w]);
+      if (word == ~std::uint32_t{0}) continue;
+      const std::int64_t end = std::min<std::int64_t>(32, logits.columns - 32 * w);
+      for (std::int64_t t = 0; t < end; ++t) to[32 * w + t] = word >> t & 1 ? to[32 * w + t] : -INFINITY;
+    }
+  }
 }
 
 // Semantics of Hugging Face and vLLM: repetition divides a positive logit and multiplies a negative one.

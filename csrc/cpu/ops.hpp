@@ -111,6 +111,9 @@ void ban(const Matrix& logits, const std::int32_t* row, const std::int32_t* toke
 // logits[row[i], token[i]] += bias[i]
 void bias(const Matrix& logits, const std::int32_t* row, const std::int32_t* token, const float* bias, std::int64_t count);
 
+// Bit t % 32 of words[i * ceil(columns / 32) + t / 32] is 0: logits[row[i], t] = -inf
+void mask(const Matrix& logits, const std::int32_t* row, const std::int32_t* words, std::int64_t count);
+
 struct Penalties {
   const std::int32_t *row, *token, *output_count, *in_prompt;
   std::int64_t count;

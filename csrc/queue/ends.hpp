@@ -175,7 +175,7 @@ class FrontEndEnd {
     const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(outputs_.published(), max));
     outputs_.copy_out(0, {records, count});
     const auto is_good = [](const OutputRecord& record) {
-      return record.finish <= FinishReason::kDraining && record.kind <= RecordKind::kPromptToken;
+      return record.finish <= FinishReason::kGrammar && record.kind <= RecordKind::kPromptToken;
     };
     const auto good = static_cast<std::uint32_t>(std::find_if_not(records, records + count, is_good) - records);
     if (good < count || outputs_.lies()) {

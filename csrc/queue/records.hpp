@@ -39,6 +39,7 @@ enum class FinishReason : std::uint8_t {
   kOverloaded = 6, // the engine's own bounds refused it (queue full); nothing was computed
   kInvalid = 7,    // the submitted record was malformed (a bug or a hostile neighbour)
   kDraining = 8,   // the engine is shutting down and could not finish it
+  kGrammar = 9,    // its grammar cannot be compiled, or cannot be followed any further
 };
 
 // temperature 0 is greedy. top_k 0, top_p 1, min_p 0, penalties 0, repetition_penalty 1 are off.

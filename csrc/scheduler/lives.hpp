@@ -77,7 +77,7 @@ inline void Scheduler::release(const Owner& owner, bool good) {
   Sequence* sequence = find(owner.front_end, owner.slot, owner.generation);
   if (!sequence || !sequence->held) return;
   sequence->held = false;
-  if (!good) return finish(*sequence, FinishReason::kInvalid);
+  if (!good) return finish(*sequence, FinishReason::kGrammar);
   resume(owner.front_end, owner.slot, owner.generation);
 }
 

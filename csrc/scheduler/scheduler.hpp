@@ -63,7 +63,7 @@ class Scheduler {
   FinishReason submit(std::uint32_t front_end, const SubmitHead& head, const std::int32_t* prompt,
                       const std::byte* payload = nullptr);
 
-  // The grammar of a held sequence is ready: it waits for its turn. Or it is no good: the sequence ends with kInvalid.
+  // The grammar of a held sequence is ready: it waits for its turn. Or it is no good: the sequence ends with kGrammar.
   void release(const Owner& owner, bool good);
 
   // Sequences with a grammar that have ended since this was last asked.

@@ -12,6 +12,8 @@ inline constexpr double kStretch = 2.0;
 inline constexpr double kCertain = 0.5;
 // So many are tried in one plan that cannot be taken up. Who comes after them has less of a claim than all of these.
 inline constexpr int kTriesMax = 32;
+// What is committed for a sequence whose grammar left nothing to sample.
+inline constexpr std::int32_t kNoToken = -1;
 // How fast sequences are taken up is what it was in about the last two seconds.
 inline constexpr double kTakeUpMemory_s = 2.0;
 
@@ -281,7 +283,10 @@ inline void Scheduler::accept(Sequence& sequence, std::int32_t token, float logp
     counted_.cached_tokens += sequence.cached_tokens;
   }
   // A broken model must not put its numbers into the next step's embedding lookup.
-  if (!are_tokens(&token, 1, limits_.vocab)) return finish(sequence, FinishReason::kModelError);
+  if (!are_tokens(&token, 1, limits_.vocab)) {
+    const bool astray = sequence.guided && token == kNoToken;
+    return finish(sequence, astray ? FinishReason::kGrammar : FinishReason::kModelError);
+  }
   if (sequence.stops_at(token)) return finish_by_itself(sequence, FinishReason::kStop);
   sequence.append(token, logprob);
   ++counted_.output_tokens;

@@ -102,6 +102,8 @@ cdef extern from "cpu/ops.hpp" namespace "aruntime::cpu" nogil:
         const Matrix& logits, const int32_t* row, const int32_t* token, int64_t count) noexcept
     void c_bias "aruntime::cpu::bias"(
         const Matrix& logits, const int32_t* row, const int32_t* token, const float* bias, int64_t count) noexcept
+    void c_mask "aruntime::cpu::mask"(
+        const Matrix& logits, const int32_t* row, const int32_t* words, int64_t count) noexcept
     void c_penalize "aruntime::cpu::penalize"(const Matrix& logits, const Penalties& penalties) noexcept
 
 

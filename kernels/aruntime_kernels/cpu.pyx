@@ -371,6 +371,19 @@ def bias(logits, row, token, bias) -> None:
         c_bias(to, rows, tokens, values, count)
 
 
+def mask(logits, row, words) -> None:
+    cdef Matrix to
+    matrix(logits, "logits", &to)
+    cdef const int32_t* rows = ints(row, "row", -1)
+    cdef int64_t count = row.shape[0]
+    if tuple(words.shape) != (count, (to.columns + 31) // 32):
+        raise refusal(words, "words", f"[{count}, {(to.columns + 31) // 32}]")
+    cdef const int32_t* bits = ints(words.reshape(-1), "words", -1)
+    within(rows, count, "row", 0, to.rows)
+    with nogil:
+        c_mask(to, rows, bits, count)
+
+
 def penalize(logits, row, token, output_count, in_prompt, presence, frequency, repetition) -> None:
     cdef Matrix to
     cdef Penalties all

@@ -298,9 +298,12 @@ def test_the_grammar_of_a_request_reaches_who_makes_it_ready_and_is_told_of_its_
     engine.receive()
     assert sorted(grammars.ended) == [(1, 1, 1), (1, 2, 1)]
     engine.deliver()
-    assert [(slot, finish) for slot, _, _, _, finish, *_ in front.take()] == [(2, 7), (1, 7)]
+    assert [(slot, finish) for slot, _, _, _, finish, *_ in front.take()] == [
+        (2, FinishReason.GRAMMAR),
+        (1, FinishReason.GRAMMAR),
+    ]
 
 
-def test_an_engine_that_knows_no_grammars_ends_such_a_request_as_invalid(world: World) -> None:
+def test_an_engine_that_knows_no_grammars_ends_such_a_request(world: World) -> None:
     say(world.front, 0, b"good")
-    assert world.outputs(ended()) == [(0, -1, 0, FinishReason.INVALID)]
+    assert world.outputs(ended()) == [(0, -1, 0, FinishReason.GRAMMAR)]

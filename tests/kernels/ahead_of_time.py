@@ -28,6 +28,7 @@ from aruntime_kernels import (
     decode_attention,
     likely,
     logits,
+    mask,
     prefill_attention,
     rms_norm,
     rotary,
@@ -170,6 +171,7 @@ def every_launch() -> dict[str, Launch]:
         "likely": launches_of(
             likely, lambda: likely.likely_triton(scores, *pairs, floats(32), ints(32, 20), floats(32, 20))
         ),
+        "mask": launches_of(mask, lambda: mask.mask_triton(scores, ints(8), ints(8, 4008))),
         "sample": sampled(128256),
     }
     starved = prefill(32, 8, 128)[0]

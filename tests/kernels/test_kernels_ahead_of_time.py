@@ -15,7 +15,8 @@ SHARED_BYTES_MAX = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 10
 KERNELS = [
     *("decode", "decode-merge", "decode-window", "decode-padded-window", "decode-256"),
     *("prefill", "prefill-window", "prefill-padded", "prefill-padded-window", "prefill-256", "prefill-64"),
-    *("store_kv", "rms_norm", "rms_norm-head", "rotary", "silu_mul", "penalize", "ban", "bias", "likely", "sample"),
+    *("store_kv", "rms_norm", "rms_norm-head", "rotary", "silu_mul", "penalize", "ban", "bias", "mask"),
+    *("likely", "sample"),
 ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from aruntime.scheduler.scheduler import Scheduler, StepPlan
 
-NONE, STOP, LENGTH, CANCELLED, DEADLINE, MODEL_ERROR, OVERLOADED, INVALID, DRAINING = range(9)
+NONE, STOP, LENGTH, CANCELLED, DEADLINE, MODEL_ERROR, OVERLOADED, INVALID, DRAINING, GRAMMAR = range(10)
 EOS = 2
 
 

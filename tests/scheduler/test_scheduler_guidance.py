@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from scheduler_play import INVALID, NONE, make, step, submit, told
+from scheduler_play import GRAMMAR, INVALID, NONE, make, step, submit, told
 
 from aruntime.queue.steering import Steering, steering
 
@@ -73,7 +73,7 @@ def test_a_grammar_that_is_no_good_ends_its_sequence_as_invalid() -> None:
     scheduler = make()
     submit(scheduler, **asked(grammar="g"))
     scheduler.release(1, 0, 0, good=False)
-    assert told(scheduler) == [(0, -1, 0, INVALID)]
+    assert told(scheduler) == [(0, -1, 0, GRAMMAR)]
 
 
 def test_who_is_held_may_be_cancelled_and_released_too_late() -> None:

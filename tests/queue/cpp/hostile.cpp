@@ -110,7 +110,7 @@ void turn(FrontEndEnd& front_end, EngineEnd& engine, std::uint32_t n, const std:
   OutputRecord taken[kOutputs];
   const std::uint32_t count = front_end.take(taken, kOutputs);
   EXPECT(count <= kOutputs);
-  for (std::uint32_t i = 0; i < count; ++i) EXPECT(taken[i].finish <= FinishReason::kDraining);
+  for (std::uint32_t i = 0; i < count; ++i) EXPECT(taken[i].finish <= FinishReason::kGrammar);
   Result result;
   for (std::uint64_t left = front_end.result_cells(); left > 0 && front_end.take_result(result);) {
     EXPECT(result.bytes.size() == result.head.bytes && result.bytes.size() < kResults * kCellBytes);
