@@ -15,6 +15,9 @@ PATHS = [operation.path for operation in OPERATIONS]
 WAITED_FOR = {"overloaded", "model_not_ready", "draining", "deadline_exceeded"}
 """Codes of 503 and 504: the server's state, and the client's own deadline."""
 
+ENDS = {"message_stop", "response.completed", "response.incomplete"}
+"""The last events of streams that have no [DONE]."""
+
 _TEXTS = st.text(max_size=12) | st.sampled_from(["", "\x00", "<|user|>", "😀é\u202e", "x" * 300, " ", "{", "[1"])
 _ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _TEXTS,
@@ -131,6 +134,9 @@ _SCHEMAS = {
 }
 
 
+_STREAMS = {operation.path for operation in OPERATIONS if operation.streams}
+
+
 @st.composite
 def asked(draw: st.DrawFn) -> tuple[str, bytes]:
     """A path, and a body that is valid, or not quite, or mere bytes."""
@@ -141,6 +147,8 @@ def asked(draw: st.DrawFn) -> tuple[str, bytes]:
     made = draw(_SCHEMAS[path])
     if "messages" in made and draw(st.booleans()):
         made["messages"] = [{"role": "user", "content": draw(_TEXTS)}]  # what fits together whatever else there is
+    if path in _STREAMS and draw(st.booleans()):
+        made["stream"] = True
     body = json.dumps(draw(_broken(made))).encode()
     return path, draw(_cut(body)) if kind < 3 else body
 
@@ -155,18 +163,23 @@ class Answer(NamedTuple):
 
 def judge(answer: Answer) -> str:
     """An answer's status and code, once it is found to be whole. AssertionError: it is not, or it blames the server."""
-    if answer.status == 200:
-        if answer.headers["content-type"].startswith("text/event-stream"):
-            events = answer.body.decode().removesuffix("\n\n").split("\n\n")
-            data = [event.rpartition("data: ")[2] for event in events]
-            assert all(isinstance(json.loads(one), dict) for one in data if one != "[DONE]")
-            assert data[-1] == "[DONE]" or json.loads(data[-1]).get("type") in ("message_stop", "response.completed")
-        else:
-            assert isinstance(json.loads(answer.body), dict)
+    if answer.status != 200:
+        return f"{answer.status} {_blame(answer.status, json.loads(answer.body)['error'])}"
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        assert isinstance(json.loads(answer.body), dict)
         return "200"
-    error = json.loads(answer.body)["error"]
+    events = [event.rpartition("data: ")[2] for event in answer.body.decode().removesuffix("\n\n").split("\n\n")]
+    told = [json.loads(event) for event in events if event != "[DONE]"]
+    assert all(isinstance(one, dict) for one in told)
+    if "error" in told[-1] and told[-1]["error"] is not None:
+        return f"200, then {_blame(500, told[-1]['error'])}"
+    assert events[-1] == "[DONE]" or told[-1]["type"] in ENDS
+    return "200 as a stream"
+
+
+def _blame(status: int, error: Any) -> str:
     assert set(error) == {"message", "type", "param", "code"}
     assert error["message"]
     assert error["param"] is None or isinstance(error["param"], str)
-    assert answer.status < 500 or error["code"] in WAITED_FOR, answer.body
-    return f"{answer.status} {error['code']}"
+    assert status < 500 or error["code"] in WAITED_FOR, error
+    return str(error["code"])
