@@ -77,6 +77,7 @@ async def _openai(
             wants_usage=body.wants_usage,
             wants_logprobs=question.logprobs is not None,
             tells_tier=body.service_tier is not None,
+            functions=isinstance(body, ChatBody) and bool(body.functions),
         )
 
     async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:

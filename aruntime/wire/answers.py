@@ -83,7 +83,8 @@ class AnswerShape:
 class Answer(AnswerShape):
     """OpenAI's shape of one request's answer. `chat` chooses the endpoint's; `created_s` is seconds since 1970.
 
-    With `tells_tier` it says which service tier has served it: there is one.
+    With `tells_tier` it says which service tier has served it: there is one. With `functions` a call is told by the
+    name that it had before there were tools.
     """
 
     def __init__(
@@ -98,11 +99,13 @@ class Answer(AnswerShape):
         wants_usage: bool = False,
         wants_logprobs: bool = False,
         tells_tier: bool = False,
+        functions: bool = False,
     ) -> None:
         self.headers = [JSON]
         self._chat = chat
         self._wants_usage = wants_usage
         self._wants_logprobs = wants_logprobs
+        self._functions = functions
         self._logprobs = chat_logprobs if chat else completion_logprobs
         self._common: dict[str, object] = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
@@ -132,7 +135,8 @@ class Answer(AnswerShape):
 
     def end(self, choice: int, finish: Finish) -> bytes:
         """The last event of a choice."""
-        return self._event(choice, b'"delta":{}' if self._chat else b'"text":""', b'"%b"' % finish.reason.encode())
+        reason = b'"%b"' % self._reason(finish).encode()
+        return self._event(choice, b'"delta":{}' if self._chat else b'"text":""', reason)
 
     def done(self, usage: Usage) -> bytes:
         """The stream's end: usage when it was asked for, and [DONE]."""
@@ -151,18 +155,22 @@ class Answer(AnswerShape):
                 "index": i,
                 **self._said(one.said),
                 "logprobs": self._logprobs(one.said.tokens) if self._wants_logprobs else None,
-                "finish_reason": one.finish.reason,
+                "finish_reason": self._reason(one.finish),
             }
             for i, one in enumerate(answers)
         ]
         return orjson.dumps({**self._common, "choices": choices, "usage": usage.as_dict()})
 
     def _said(self, said: Said) -> dict[str, object]:
-        return {"message": _message(said)} if self._chat else {"text": said.text}
+        return {"message": _message(said, functions=self._functions)} if self._chat else {"text": said.text}
+
+    def _reason(self, finish: Finish) -> str:
+        return "function_call" if self._functions and finish.reason == "tool_calls" else finish.reason
 
     def _add_more(self, choice: int, said: Said) -> bytes:
         """The same, with calls and thoughts, and with how likely its tokens were."""
-        inner = b'"delta":' + orjson.dumps(_delta(said)) if self._chat else b'"text":' + orjson.dumps(said.text)
+        delta = _delta(said, functions=self._functions)
+        inner = b'"delta":' + orjson.dumps(delta) if self._chat else b'"text":' + orjson.dumps(said.text)
         return self._event(choice, inner, logprobs=orjson.dumps(self._logprobs(said.tokens) if said.tokens else None))
 
     def _event(self, choice: int, inner: bytes, finish_reason: bytes = b"null", *, logprobs: bytes = b"null") -> bytes:
@@ -176,18 +184,21 @@ class Answer(AnswerShape):
         )
 
 
-def _message(said: Said) -> dict[str, object]:
+def _message(said: Said, *, functions: bool) -> dict[str, object]:
     """An assistant's message: all that it said."""
     calls = said.calls
     content = None if calls and not said.text else said.text
     message: dict[str, object] = {"role": "assistant", "content": content, "refusal": None, **_thought(said)}
+    if calls and functions:
+        return {**message, "function_call": {"name": calls[0].name, "arguments": calls[0].arguments}}
     return {**message, "tool_calls": [_call(call) for call in calls]} if calls else message
 
 
-def _delta(said: Said) -> dict[str, object]:
+def _delta(said: Said, *, functions: bool) -> dict[str, object]:
     """What is new of one: a call has its id and name when it begins."""
     calls = [{"index": call.index, **(_call(call) if call.id else _more(call))} for call in said.calls]
-    more = _thought(said) | ({"tool_calls": calls} if calls else {})
+    told = {"function_call": calls[0]["function"]} if functions and calls else {"tool_calls": calls}
+    more = _thought(said) | (told if calls else {})
     return {"content": said.text, **more} if said.text or not more else more
 
 

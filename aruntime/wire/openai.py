@@ -22,7 +22,8 @@ from aruntime.wire.fields import (
     TokenIds,
     text_ids_or_list,
 )
-from aruntime.wire.openai_messages import ChosenTools, Messages, Tools, chosen
+from aruntime.wire.openai_functions import ChosenFunction, Functions, chosen_function
+from aruntime.wire.openai_messages import ChosenTools, Function, Messages, Tools, chosen
 
 _LABEL = "a label for the caller's own books"
 _TIER = "all are served alike; the header x-request-priority names a class"
@@ -144,6 +145,8 @@ class ChatBody(Generation):
     tools: Annotated[Tools | None, Field(description="functions that the model may call")] = None
     tool_choice: Annotated[ChosenTools | None, Field(description="whether it calls, and which")] = None
     parallel_tool_calls: Annotated[bool | None, Field(description="whether it may call several at once")] = None
+    functions: Annotated[Functions | None, Field(description="the older name of tools, of which one is called")] = None
+    function_call: Annotated[ChosenFunction | None, Field(description="the older name of tool_choice")] = None
     chat_template_kwargs: Annotated[Options | None, Field(description="the template's own switches, as in vLLM")] = None
     reasoning_effort: Annotated[
         Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
@@ -172,6 +175,24 @@ class ChatBody(Generation):
             chosen(value, so_far.data["tools"] or ())
         return value
 
+    @field_validator("functions")
+    @classmethod
+    def _one_name_for_tools(cls, value: list[Function] | None, so_far: ValidationInfo) -> list[Function] | None:
+        if value and (so_far.data.get("tools") or so_far.data.get("tool_choice")):
+            raise ValueError("only allowed without tools and tool_choice, their newer names")
+        return value
+
+    @field_validator("function_call")
+    @classmethod
+    def _chooses_among_functions(cls, value: ChosenFunction | None, so_far: ValidationInfo) -> ChosenFunction | None:
+        if value not in (None, "none") and "functions" in so_far.data and not so_far.data["functions"]:
+            raise ValueError("only allowed with functions")
+        if "functions" in so_far.data:
+            chosen_function(value, so_far.data["functions"])
+        if value and so_far.data.get("tools"):
+            raise ValueError("only allowed without tools")
+        return value
+
     @property
     def alternatives(self) -> int | None:
         """How many tokens are told for each place besides the one that was said; None when not even that is."""
@@ -187,12 +208,13 @@ class ChatBody(Generation):
     @property
     def conversation(self) -> Conversation:
         """What the model goes on from."""
-        tools = self.tools or ()
+        tools, functions = self.tools or (), self.functions
+        choice = chosen_function(self.function_call, functions) if functions else chosen(self.tool_choice, tools)
         return Conversation(
             messages=[one.message() for one in self.messages],
-            tools=[one.tool() for one in tools],
-            choice=chosen(self.tool_choice, tools),
-            parallel_calls=self.parallel_tool_calls is not False,
+            tools=[one.tool() for one in functions or tools],
+            choice=choice,
+            parallel_calls=self.parallel_tool_calls is not False and not functions,
             options={**self._effort, **(self.chat_template_kwargs or {})} or None,
         )
 

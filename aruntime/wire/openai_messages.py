@@ -19,6 +19,7 @@ from aruntime.wire.conversation import (
     CallId,
     FunctionName,
     Message,
+    Role,
     Schema,
     Tool,
     ToolCall,
@@ -59,12 +60,23 @@ class ToolCallItem(Strict):
     function: FunctionCall
 
 
+# `developer` and `function` are names that templates do not know.
+_ROLES: dict[str, Role] = {
+    "developer": "system",
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+
+
 class ChatMessage(Strict):
     """One message of a conversation. A message of an answer can be sent back as it came."""
 
     not_served = refused.MESSAGE
 
-    role: Literal["developer", "system", "user", "assistant", "tool"]
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
     content: (
         Annotated[
             Annotated[str, Tag("(text)")]
@@ -76,14 +88,17 @@ class ChatMessage(Strict):
     name: Annotated[str, Field(max_length=64)] | None = None
     tool_calls: Annotated[list[ToolCallItem], Field(max_length=CALLS_MAX, fail_fast=True)] | None = None
     tool_call_id: CallId | None = None
+    function_call: FunctionCall | None = None  # the older name of one tool_call
     reasoning_content: str | None = None
     reasoning: str | None = None  # what vLLM calls reasoning_content
 
     @model_validator(mode="after")
     def _what_the_role_has(self) -> "ChatMessage":
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and not self.function_call:
             raise wrong("content", "want a text")
-        for name in ("tool_calls", "reasoning_content", "reasoning"):
+        if self.role == "function" and not self.name:
+            raise wrong("name", "a message of a function has it")
+        for name in ("tool_calls", "function_call", "reasoning_content", "reasoning"):
             if getattr(self, name) and self.role != "assistant":
                 raise wrong(name, "only an assistant has it")
         if (self.tool_call_id is None) == (self.role == "tool"):
@@ -91,18 +106,22 @@ class ChatMessage(Strict):
         return self
 
     def message(self) -> Message:
-        """The message that it is: parts joined, `developer` by its older name, which templates know."""
+        """The message that it is: parts joined."""
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
         return Message(
-            role="system" if self.role == "developer" else self.role,
+            role=_ROLES[self.role],
             content=content,
             name=self.name,
             reasoning=self.reasoning_content or self.reasoning or "",
-            calls=tuple(
-                ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ()
-            ),
-            call_id=self.tool_call_id or "",
+            calls=self._calls(),
+            call_id=_called(self.name) if self.role == "function" else self.tool_call_id or "",
         )
+
+    def _calls(self) -> tuple[ToolCall, ...]:
+        calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ()]
+        if one := self.function_call:
+            calls.append(ToolCall(_called(one.name), one.name, one.arguments))
+        return tuple(calls)
 
 
 class Function(Strict):
@@ -112,6 +131,10 @@ class Function(Strict):
     description: str | None = None
     parameters: Schema | None = None
     strict: bool | None = None
+
+    def tool(self) -> Tool:
+        """The tool that it is."""
+        return Tool(self.name, self.description or "", self.parameters, bool(self.strict))
 
 
 class FunctionTool(Strict):
@@ -129,8 +152,7 @@ class FunctionTool(Strict):
 
     def tool(self) -> Tool:
         """The tool that it is."""
-        function = self.function
-        return Tool(function.name, function.description or "", function.parameters, bool(function.strict))
+        return self.function.tool()
 
 
 class FunctionChoiceName(Strict):
@@ -181,10 +203,18 @@ ChosenTools = Annotated[
 
 
 def _results_answer_calls(messages: list[ChatMessage]) -> list[ChatMessage]:
-    place = unasked([one.message() for one in messages]) if any(one.role == "tool" for one in messages) else None
+    results = any(one.role in ("tool", "function") for one in messages)
+    place = unasked([one.message() for one in messages]) if results else None
+    if place is not None and messages[place].role == "function":
+        raise wrong(f"{place}.name", "no earlier message has a call of it")
     if place is not None:
         raise wrong(f"{place}.tool_call_id", "no earlier message has a call with this id")
     return messages
+
+
+def _called(function: str | None) -> str:
+    """The id of a call that has none."""
+    return f"function_{function}"
 
 
 def _names_differ(tools: list[FunctionTool]) -> list[FunctionTool]:

@@ -19,7 +19,6 @@ TEXT_PART = {"prompt_cache_breakpoint": NotServed("every prefix is cached, for a
 MESSAGE = {
     "annotations": NotServed("there are no citations", []),
     "audio": NotServed(_TEXT_ONLY),
-    "function_call": NotServed("its newer name is tool_calls"),
     "refusal": NotServed("models here refuse in their text"),
 }
 
@@ -96,8 +95,6 @@ CHAT = (
         "continue_final_message": NotServed("the answer is a turn of its own", False),
         "documents": NotServed("put them into a message", []),
         "echo": NotServed("the answer is a turn of its own", False),
-        "function_call": NotServed("its newer name is tool_choice", "none"),
-        "functions": NotServed("their newer name is tools; deprecated since 2023", []),
         "include_reasoning": NotServed("thoughts are always told, apart from the answer", True),
         "media_io_kwargs": NotServed(_TEXT_ONLY, {}),
         "mm_processor_kwargs": NotServed(_TEXT_ONLY, {}),

@@ -111,6 +111,55 @@ def test_one_call_at_a_time_and_a_template_s_switches() -> None:
     assert (conversation().parallel_calls, conversation().options) == (True, None)
 
 
+FUNCTIONS = [{"name": "weather"}, {"name": "time"}]
+ASKED_BEFORE = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": None, "function_call": {"name": "time", "arguments": "{}"}},
+    {"role": "function", "name": "time", "content": "noon"},
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "choice"),
+    [
+        (None, ToolChoice()),
+        ("auto", ToolChoice()),
+        ("none", ToolChoice("none")),
+        ({"name": "time"}, ToolChoice("required", ("time",))),
+    ],
+)
+def test_functions_are_tools_of_which_one_is_called(given: object, choice: ToolChoice) -> None:
+    ours = parse_chat(
+        json.dumps({"model": "m", "messages": ASKED_BEFORE, "functions": FUNCTIONS, "function_call": given}).encode()
+    ).conversation
+    assert (ours.choice, ours.parallel_calls) == (choice, False)
+    assert [tool.name for tool in ours.tools] == ["weather", "time"]
+    _, asked, result = ours.messages
+    assert (asked.calls[0].name, result.role, result.content) == ("time", "tool", "noon")
+    assert asked.calls[0].id == result.call_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"functions": [*FUNCTIONS, {"name": "time"}]}, "functions.2.name"),
+        ({"functions": FUNCTIONS, "function_call": {"name": "other"}}, "function_call.name"),
+        ({"function_call": {"name": "time"}}, "function_call"),
+        ({"functions": FUNCTIONS, "tool_choice": "none"}, "functions"),
+        ({"functions": FUNCTIONS, "function_call": "required"}, "function_call"),
+        ({"tools": [TIME], "functions": FUNCTIONS}, "functions"),
+        ({"messages": ASKED_BEFORE[::2]}, "messages.1.name"),
+        ({"messages": [{"role": "function", "content": "noon"}]}, "messages.0.name"),
+        ({"messages": [{**ASKED_BEFORE[1], "role": "user"}]}, "messages.0.function_call"),
+    ],
+)
+def test_what_is_wrong_with_functions_is_named(changes: dict[str, object], param: str) -> None:
+    body = {"model": "m", "messages": ASKED_BEFORE[:1], **changes}
+    with pytest.raises(InvalidRequest) as refused:
+        parse_chat(json.dumps(body).encode())
+    assert refused.value.param == param
+
+
 def test_tokenize_takes_tools_and_switches_too() -> None:
     body = parse_tokenize(json.dumps(asked(chat_template_kwargs={"a": 1})).encode())
     assert isinstance(body, TokenizeChat)
@@ -143,7 +192,7 @@ def test_tokenize_takes_tools_and_switches_too() -> None:
         ({"messages": [USER, {**CALLING, "tool_calls": [{**CALL, "type": "custom"}]}]}, "messages.1.tool_calls.0.type"),
         ({"messages": [USER, {**CALLING, "tool_calls": [{**CALL, "id": ""}]}]}, "messages.1.tool_calls.0.id"),
         ({"messages": [USER, {**CALLING, "tool_calls": [CALL] * 129}]}, "messages.1.tool_calls"),
-        ({"messages": [USER, {**CALLING, "function_call": {}}]}, "messages.1.function_call"),
+        ({"messages": [USER, {**CALLING, "function_call": {}}]}, "messages.1.function_call.name"),
         # tools
         ({"tools": [WEATHER] * 129}, "tools"),
         ({"tools": [{"type": "custom", "custom": {"name": "a"}}]}, "tools.0.type"),

@@ -105,7 +105,7 @@ def test_a_message_of_an_answer_can_be_sent_back_as_the_sdk_holds_it() -> None:
         ({"messages": ["hi"]}, "messages.0"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
-        ({"messages": [{"role": "function", "content": ""}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": ""}]}, "messages.0.name"),
         ({"messages": [{"role": "user", "content": "", "weight": 1}]}, "messages.0.weight"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "messages.0.tool_calls.0.id"),
         ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),

@@ -1,0 +1,44 @@
+"""The older names of tools, which many programs still send: functions, one of which is called.
+
+    functions, function_call    tools, tool_choice, and no parallel calls
+    role "function", name       role "tool", tool_call_id
+    message.function_call       message.tool_calls[0].function; finish_reason "function_call"
+
+A call has no id here: it is known by the function's name.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from aruntime.wire.body import wrong
+from aruntime.wire.conversation import TOOLS_MAX, ToolChoice
+from aruntime.wire.openai_messages import Function, FunctionChoiceName
+
+
+def _names_differ(functions: list[Function]) -> list[Function]:
+    names = [function.name for function in functions]
+    twice = next((place for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise wrong(f"{twice}.name", "another function has this name")
+    return functions
+
+
+def _kind(value: object) -> str:
+    return "(name)" if isinstance(value, dict) else "(word)"
+
+
+Functions = Annotated[list[Function], Field(max_length=TOOLS_MAX, fail_fast=True), AfterValidator(_names_differ)]
+ChosenFunction = Annotated[
+    Annotated[Literal["none", "auto"], Tag("(word)")] | Annotated[FunctionChoiceName, Tag("(name)")],
+    Discriminator(_kind),
+]
+
+
+def chosen_function(choice: str | FunctionChoiceName | None, functions: list[Function] | None) -> ToolChoice:
+    """The choice that a body's `function_call` is; PydanticCustomError names what is wrong in it."""
+    if not isinstance(choice, FunctionChoiceName):
+        return ToolChoice("none") if choice == "none" else ToolChoice()
+    if choice.name not in {function.name for function in functions or ()}:
+        raise wrong("name", f"no function is called {choice.name}")
+    return ToolChoice("required", (choice.name,))
