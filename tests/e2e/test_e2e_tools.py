@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import openai
+import pydantic
 import pytest
 from e2e_server import Server
 
@@ -25,16 +26,31 @@ TOOLS: list[Any] = [
 WEATHER = {"type": "function", "function": {"name": "weather"}}
 
 
+HI: list[Any] = [{"role": "user", "content": "weather?"}]
+
+
+class Forecast(pydantic.BaseModel):
+    """What the SDK makes a strict tool of."""
+
+    city: Annotated[str, pydantic.Field(max_length=12)]
+    rain: bool
+    unit: Literal["C", "F"] | None
+
+
 @pytest.fixture(scope="module")
-def create(server: Server) -> Iterator[Any]:
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0, timeout=60) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def create(client: openai.OpenAI) -> Any:
     """The SDK's `create` with tools; the answer."""
-    with openai.OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0, timeout=60) as client:
 
-        def chat(**fields: Any) -> Any:
-            messages = fields.pop("messages", [{"role": "user", "content": "weather?"}])
-            return client.chat.completions.create(model="tiny", messages=messages, tools=TOOLS, **fields)
+    def chat(**fields: Any) -> Any:
+        return client.chat.completions.create(**{"model": "tiny", "messages": HI, "tools": TOOLS, **fields})
 
-        yield chat
+    return chat
 
 
 def check(arguments: str) -> None:
@@ -85,6 +101,24 @@ def test_a_result_is_fed_back_and_the_conversation_goes_on(create: Any) -> None:
     assert second.choices[0].message.tool_calls is None
     third = create(messages=asked, tool_choice=WEATHER, seed=3, max_tokens=400).choices[0].message
     check(third.tool_calls[0].function.arguments)
+
+
+def test_the_sdk_parses_the_arguments_of_its_own_tools(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "tiny",
+        "messages": HI,
+        "tools": [openai.pydantic_function_tool(Forecast)],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_tokens": 400,
+    }
+    (call,) = client.chat.completions.parse(**asked, seed=6).choices[0].message.tool_calls or ()
+    assert isinstance(call.function.parsed_arguments, Forecast)
+    with client.chat.completions.stream(**asked, seed=7) as stream:
+        kinds = {event.type for event in stream}
+    assert {"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"} <= kinds
+    (call,) = stream.get_final_completion().choices[0].message.tool_calls or ()
+    assert isinstance(call.function.parsed_arguments, Forecast)
 
 
 def test_a_strict_tool_leaves_text_free(create: Any) -> None:
