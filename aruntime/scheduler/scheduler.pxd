@@ -118,6 +118,7 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         vector[int32_t] scored_index
         vector[int32_t] scored_token
         int32_t top
+        bool rare
         vector[int32_t] penalty_row
         vector[int32_t] penalty_token
         vector[int32_t] penalty_output_count

@@ -69,6 +69,7 @@ cdef class StepPlan:
     cdef shared_ptr[CppScheduler] _owner
     cdef const CppStepPlan* _plan
     cdef list _by_token, _by_sample
+    cdef bint _rare  # whether the arrays of what few ask for show anything
     cdef object _query_start, _context_len, _block_tables, _token_source
     cdef readonly int tokens, sequences, samples, decodes
     cdef readonly object token_ids, positions, slot_mapping, token_source, query_start, context_len, block_tables, sample_index
@@ -101,6 +102,7 @@ cdef class StepPlan:
             self._floats(plan.presence_penalty), self._floats(plan.frequency_penalty),
             self._floats(plan.repetition_penalty),
         ]
+        self._show_rare()
 
     cdef _show(self):
         cdef const CppStepPlan* plan = self._plan
@@ -118,27 +120,22 @@ cdef class StepPlan:
             self.sample_index, self.position, self.top_k, self.seed, self.temperature, self.top_p, self.min_p,
             self.presence_penalty, self.frequency_penalty, self.repetition_penalty,
         ) = [column[rows] for column in self._by_sample]
-        self._show_rare()
+        if plan.rare or self._rare:
+            self._show_rare()
 
     cdef _show_rare(self):
-        """What few ask for: made anew only in a step that has some, or after one that had."""
+        """What few ask for: made anew in a step that has some, and after one that had."""
         cdef const CppStepPlan* plan = self._plan
-        if plan.banned_row.size() or self.banned_row is None or len(self.banned_row):
-            self.banned_row, self.banned_token = self._ints(plan.banned_row), self._ints(plan.banned_token)
-        if plan.bias_row.size() or self.bias_row is None or len(self.bias_row):
-            self.bias_row, self.bias_token = self._ints(plan.bias_row), self._ints(plan.bias_token)
-            self.bias = self._floats(plan.bias)
-        if plan.guided_row.size() or self.guided_row is None or len(self.guided_row):
-            self.guided_row, self.guided_token = self._ints(plan.guided_row), self._ints(plan.guided_token)
-        self.top = plan.top
-        if plan.likely_row.size() or self.likely_row is None or len(self.likely_row):
-            self.likely_row = self._ints(plan.likely_row)
-        if plan.scored_index.size() or self.scored_index is None or len(self.scored_index):
-            self.scored_index, self.scored_token = self._ints(plan.scored_index), self._ints(plan.scored_token)
-        if plan.penalty_row.size() or self.penalty_row is None or len(self.penalty_row):
-            self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
-            self.penalty_output_count = self._ints(plan.penalty_output_count)
-            self.penalty_in_prompt = self._ints(plan.penalty_in_prompt)
+        self._rare = plan.rare
+        self.banned_row, self.banned_token = self._ints(plan.banned_row), self._ints(plan.banned_token)
+        self.bias_row, self.bias_token = self._ints(plan.bias_row), self._ints(plan.bias_token)
+        self.bias = self._floats(plan.bias)
+        self.guided_row, self.guided_token = self._ints(plan.guided_row), self._ints(plan.guided_token)
+        self.likely_row, self.top = self._ints(plan.likely_row), plan.top
+        self.scored_index, self.scored_token = self._ints(plan.scored_index), self._ints(plan.scored_token)
+        self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
+        self.penalty_output_count = self._ints(plan.penalty_output_count)
+        self.penalty_in_prompt = self._ints(plan.penalty_in_prompt)
 
     def owners(self):
         """Whose the sequences are: (front_end, slot, generation) [S]. Until the step is committed."""

@@ -18,7 +18,7 @@ inline bool take_record(Sequence& sequence, OutputRecord& out) {
   out = OutputRecord{};
   out.slot = sequence.slot;
   out.generation = sequence.generation;
-  if (sequence.telling && sequence.telling->take(sequence.delivered, out)) return true;
+  if (sequence.telling && sequence.telling->take(sequence.delivered, sequence.outputs(), out)) return true;
   const bool token = sequence.delivered < sequence.outputs();
   if (!token && sequence.finish == FinishReason::kNone) return false;
   out.index = static_cast<std::uint32_t>(sequence.delivered);

@@ -164,7 +164,7 @@ class Scheduler {
   void start_decoding(Sequence& sequence);
   void publish(Sequence& sequence);
   void accept(Sequence& sequence, std::int32_t token, float logprob);
-  void score(Sequence& sequence, const Planned& row, const Likelihoods& scored);
+  void tell_more(const StepPlan& step, const PlannedTelling& part, const Likelihoods& sampled, const Likelihoods& scored);
   void end_step() noexcept;
   void learn(const StepPlan& step, double now_s) noexcept;
   void forecast(Stats& now) const noexcept;

@@ -58,16 +58,13 @@ struct Sequence {
   std::int32_t delivered = 0;      // of the output
   bool chosen = false;             // a part of its prompt is in the step that is being planned
   bool outgoing = false;           // in its front end's list of what to take
+  bool looks_back = false;  // what it has said decides what it may say next: it is not planned a step ahead
+  bool asks_more = false;   // one of what few ask for: penalties, guidance, a grammar, likelihoods
 
   SamplingParams sampling;
   std::int32_t min_tokens = 0;
   std::vector<std::int32_t> stops;  // tokens that end it, end-of-sequence included
   std::unique_ptr<TokenCounts> counts;  // only when a penalty is set
-  std::unique_ptr<Guidance> guidance;   // only when there are biases or bad words
-  std::unique_ptr<Telling> telling;     // only when alternatives or the prompt's logprobs are wanted
-  bool guided = false;      // a grammar says what it may say
-  bool held = false;        // until its grammar is ready: paused, and not to be resumed
-  bool looks_back = false;  // what it has said decides what it may say next: it is not planned a step ahead
 
   double arrived_s = 0.0;
   double deadline_s = std::numeric_limits<double>::infinity();
@@ -76,6 +73,11 @@ struct Sequence {
   std::uint32_t queue_place = 0;     // in the queue of its class
   std::uint32_t decoding_place = 0;  // in the list of those that decode
   Link<Sequence> outgoing_link, resident_link, waiting_link;
+
+  std::unique_ptr<Guidance> guidance;   // only when there are biases or bad words
+  std::unique_ptr<Telling> telling;     // only when alternatives or the prompt's logprobs are wanted
+  bool guided = false;                   // a grammar says what it may say
+  bool held = false;                     // until its grammar is ready: paused, and not to be resumed
 
   std::int32_t size() const noexcept { return static_cast<std::int32_t>(tokens.size()); }
   std::int32_t outputs() const noexcept { return size() - prompt_tokens; }
@@ -88,7 +90,7 @@ struct Sequence {
   std::int32_t shareable() const noexcept {
     return telling && telling->scored < telling->rows ? telling->scored : size() - 1;  // the last one's logits are wanted
   }
-  bool has_untold() const noexcept { return delivered < outputs() || (telling && telling->has_untold(delivered)); }
+  bool has_untold() const noexcept { return delivered < outputs() || (telling && telling->has_untold(delivered, outputs())); }
   bool stops_at(std::int32_t token) const noexcept {
     return outputs() >= min_tokens && std::find(stops.begin(), stops.end(), token) != stops.end();
   }
@@ -123,6 +125,7 @@ struct Sequence {
       telling = std::make_unique<Telling>(head.steering, prompt_tokens);
     }
     guided = held = head.steering.grammar_bytes > 0;
+    asks_more = counts || guidance || telling || guided;
     looks_back = counts || guided || (guidance && guidance->looks_back());
   }
 

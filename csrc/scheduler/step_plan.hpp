@@ -22,9 +22,14 @@ struct Planned {
   Sequence* sequence;
   std::uint64_t residence;
   std::int32_t tokens;
-  std::int32_t sample_row;   // -1: the chunk ends before the prompt does
-  std::int32_t likely_row;   // -1: nobody wants its alternatives
-  std::int32_t scored_row;   // the first of those that are scored
+  std::int32_t sample_row;  // -1: the chunk ends before the prompt does
+};
+
+// What else is wanted of a part.
+struct PlannedTelling {
+  std::int32_t part;
+  std::int32_t likely_row;  // -1: nobody wants its alternatives
+  std::int32_t scored_row;  // the first of those that are scored
   std::int32_t scored;
 };
 
@@ -61,7 +66,9 @@ class StepPlan {
   Column<std::int32_t> scored_index, scored_token;                       // rows of T, and the token whose logprob is wanted
   std::int32_t top = 0;                                                  // how many likely tokens, at most, of all these
 
-  Column<Planned> planned;  // [S]; empty again once committed
+  bool rare = false;                                                     // whether any column from `banned_row` on has a row
+  Column<Planned> planned;         // [S]; empty again once committed
+  Column<PlannedTelling> telling;  // in the order of `planned`
 
   StepPlan(const Limits& limits, std::size_t eos_tokens)
       : table_stride(limits.blocks_for(limits.tokens_max())), block_tokens_(limits.block_tokens) {
@@ -80,15 +87,10 @@ class StepPlan {
   }
 
   void clear() noexcept {
-    tokens = sequences = samples = decodes = table_blocks = top = 0;
+    tokens = sequences = samples = decodes = table_blocks = 0;
     work = {};
-    for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt, &banned_row,
-                         &banned_token, &bias_row, &bias_token, &guided_row, &guided_token, &likely_row, &scored_index,
-                         &scored_token}) {
-      column->clear();
-    }
-    bias.clear();
     planned.clear();
+    if (rare) clear_rare();
   }
 
   // Adds the next `count` tokens of `sequence`, whose blocks are there. They are sampled if they end its tokens.
@@ -102,12 +104,24 @@ class StepPlan {
     context_len[row] = end;
     write_table(row, sequence);
     const bool samples_last = end == sequence.size() + sequence.pending;
-    planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1, -1, 0, 0});
-    if (sequence.telling) add_telling(*sequence.telling, sequence, from, end, planned.back());
+    planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1});
+    if (sequence.asks_more && sequence.telling) add_telling(*sequence.telling, sequence, from, end);
     if (samples_last) add_sample(sequence);
   }
 
  private:
+  void clear_rare() noexcept {
+    for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt, &banned_row,
+                         &banned_token, &bias_row, &bias_token, &guided_row, &guided_token, &likely_row, &scored_index,
+                         &scored_token}) {
+      column->clear();
+    }
+    bias.clear();
+    telling.clear();
+    top = 0;
+    rare = false;
+  }
+
   // What a row of block_tables holds already.
   struct Row {
     std::uint64_t residence = 0;
@@ -154,7 +168,11 @@ class StepPlan {
     top_k[row] = sampling.top_k;
     seed[row] = sampling.seed;
     position[row] = ordinal;
-    const auto at = static_cast<std::int32_t>(row);
+    if (ordinal < sequence.min_tokens || sequence.asks_more) add_rare(sequence, static_cast<std::int32_t>(row), ordinal);
+  }
+
+  void add_rare(const Sequence& sequence, std::int32_t at, std::int32_t ordinal) {
+    rare = true;
     if (ordinal < sequence.min_tokens) {
       for (const std::int32_t token : sequence.stops) ban(at, token);
     }
@@ -167,19 +185,21 @@ class StepPlan {
   }
 
   // The tokens from `from` up to `end` have just been added; the last is sampled next, if at all.
-  void add_telling(const Telling& telling, const Sequence& sequence, std::int32_t from, std::int32_t end, Planned& part) {
-    const std::int32_t first = std::max(from, telling.scored), last = std::min(end, telling.rows);
-    part.scored_row = static_cast<std::int32_t>(scored_index.size());
-    part.scored = std::max(0, last - first);
+  void add_telling(const Telling& wanted, const Sequence& sequence, std::int32_t from, std::int32_t end) {
+    const std::int32_t first = std::max(from, wanted.scored), last = std::min(end, wanted.rows);
+    PlannedTelling part{sequences - 1, -1, static_cast<std::int32_t>(scored_index.size()), std::max(0, last - first)};
     for (std::int32_t at = first; at < last; ++at) {
       scored_index.push_back(tokens - (end - at));
       scored_token.push_back(sequence.tokens[static_cast<std::size_t>(at + 1)]);
     }
-    if (telling.top > 0 && part.sample_row >= 0) {
+    if (const std::int32_t row = planned.back().sample_row; wanted.top > 0 && row >= 0) {
       part.likely_row = static_cast<std::int32_t>(likely_row.size());
-      likely_row.push_back(part.sample_row);
+      likely_row.push_back(row);
     }
-    if (part.scored > 0 || part.likely_row >= 0) top = std::max(top, telling.top);
+    if (part.scored == 0 && part.likely_row < 0) return;
+    telling.push_back(part);
+    top = std::max(top, wanted.top);
+    rare = true;
   }
 
   void ban(std::int32_t row, std::int32_t token) {

@@ -210,19 +210,15 @@ inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs,
   if (under_way_ > 0) {
     StepPlan& step = steps_[oldest_];
     learn(step, now_s);
+    for (const PlannedTelling& part : step.telling) tell_more(step, part, sampled, scored);
     for (const Planned& row : step.planned) {
       Sequence& sequence = *row.sequence;
       if (sequence.residence != row.residence) continue;  // it ended or yielded while the step ran
       sequence.computed += row.tokens;
       publish(sequence);
-      if (row.scored > 0) score(sequence, row, scored);
       if (row.sample_row < 0) continue;
       --sequence.pending;
-      const std::int32_t output = sequence.outputs();
       accept(sequence, tokens[row.sample_row], logprobs ? logprobs[row.sample_row] : 0.0f);
-      if (row.likely_row >= 0 && sequence.outputs() > output) {
-        sequence.telling->add_alternatives_to(output, sampled, row.likely_row);
-      }
     }
     end_step();
   }
@@ -295,12 +291,19 @@ inline void Scheduler::accept(Sequence& sequence, std::int32_t token, float logp
   if (sequence.size() == sequence.tokens_max) finish_by_itself(sequence, FinishReason::kLength);
 }
 
-// Takes in the rows of a sequence's prompt that a step has scored.
-inline void Scheduler::score(Sequence& sequence, const Planned& row, const Likelihoods& scored) {
-  if (!scored.logprob) return;
+// Takes in what a step has found beside the tokens that it samples: of the rows of a sequence's prompt, and alternatives
+// to its next output, which are told if that comes to be one.
+inline void Scheduler::tell_more(const StepPlan& step, const PlannedTelling& part, const Likelihoods& sampled,
+                                 const Likelihoods& scored) {
+  const Planned& row = step.planned[static_cast<std::size_t>(part.part)];
+  Sequence& sequence = *row.sequence;
+  if (sequence.residence != row.residence) return;
   Telling& telling = *sequence.telling;
-  telling.score(&sequence.tokens[static_cast<std::size_t>(telling.scored + 1)], row.scored, scored, row.scored_row);
-  front_ends_[sequence.front_end].tell(sequence);
+  if (part.scored > 0 && scored.logprob) {
+    telling.score(&sequence.tokens[static_cast<std::size_t>(telling.scored + 1)], part.scored, scored, part.scored_row);
+    front_ends_[sequence.front_end].tell(sequence);
+  }
+  if (part.likely_row >= 0) telling.add_alternatives_to(sequence.outputs(), sampled, part.likely_row);
 }
 
 inline void Scheduler::finish_by_itself(Sequence& sequence, FinishReason reason) {

@@ -38,23 +38,26 @@ class Telling {
   void score(const std::int32_t* tokens, std::int32_t count, const Likelihoods& likelihoods, std::int32_t row) {
     for (std::int32_t i = 0; i < count; ++i) {
       const auto place = static_cast<std::uint32_t>(++scored);
-      add_alternatives(likelihoods, row + i, place, 0);
+      add_alternatives(likelihoods, row + i, place, kPrompt);
       const float logprob = likelihoods.logprob[row + i];
-      untold_.push_back({tokens[i], std::isfinite(logprob) ? std::max(logprob, kLowestLogprob) : kLowestLogprob, place, 0,
-                         RecordKind::kPromptToken});
+      untold_.push_back({tokens[i], std::isfinite(logprob) ? std::max(logprob, kLowestLogprob) : kLowestLogprob, place,
+                         kPrompt, RecordKind::kPromptToken});
     }
   }
 
-  // Takes in the alternatives to the output of that index.
+  // Takes in the alternatives to the output of that index, if it comes to be one.
   void add_alternatives_to(std::int32_t output, const Likelihoods& likelihoods, std::int32_t row) {
     add_alternatives(likelihoods, row, static_cast<std::uint32_t>(output), output);
   }
 
-  bool has_untold(std::int32_t delivered) const noexcept { return !untold_.empty() && untold_.front().before <= delivered; }
+  // Whether there is more to tell before the output `delivered`, of so many; of one that never came, nothing is told.
+  bool has_untold(std::int32_t delivered, std::int32_t outputs) const noexcept {
+    return !untold_.empty() && untold_.front().before <= delivered && untold_.front().before < outputs;
+  }
 
-  // Moves what comes next before the output `delivered` to `out`. Returns false, and writes nothing, when there is none.
-  bool take(std::int32_t delivered, OutputRecord& out) {
-    if (!has_untold(delivered)) return false;
+  // Moves the first of that to `out`. Returns false, and writes nothing, when there is none.
+  bool take(std::int32_t delivered, std::int32_t outputs, OutputRecord& out) {
+    if (!has_untold(delivered, outputs)) return false;
     const Untold& next = untold_.front();
     out.token = next.token;
     out.logprob = next.logprob;
@@ -65,11 +68,13 @@ class Telling {
   }
 
  private:
+  static constexpr std::int32_t kPrompt = -1;
+
   struct Untold {
     std::int32_t token;
     float logprob;
     std::uint32_t index;
-    std::int32_t before;  // the output that it comes before
+    std::int32_t before;  // the output that it belongs to
     RecordKind kind;
   };
 

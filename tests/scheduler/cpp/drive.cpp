@@ -1,6 +1,9 @@
 // A seeded drive of the whole scheduler under sanitizers: arrivals, cancels, deadlines, floods, lost front ends, broken
 // steps, readers that do not read. `drive SEED STEPS`; the same seed gives the same drive.
+#include <bit>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <random>
@@ -45,10 +48,47 @@ struct Drive {
     for (std::uint32_t i = 0; i < head.prompt_tokens; ++i) {
       prompt[i] = static_cast<std::int32_t>(i < alike ? i % 500 : below(500));
     }
+    const std::vector<std::byte> payload = below(2) ? steer(head) : std::vector<std::byte>();
     const std::uint32_t front_end = below(kFrontEnds);
-    const FinishReason answer = scheduler.submit(front_end, head, prompt.data());
+    const FinishReason answer = scheduler.submit(front_end, head, prompt.data(), payload.data());
     open[front_end][FrontEnd::key(head.slot, head.generation)] = 0;
     refused += answer != FinishReason::kNone;
+  }
+
+  // Asks for biases, bad words, a grammar and likelihoods; now and then in a way that cannot be.
+  std::vector<std::byte> steer(SubmitHead& head) {
+    std::vector<std::int32_t> numbers;
+    Steering& asked = head.steering;
+    asked.top_logprobs = static_cast<std::uint8_t>(below(4) ? 0 : below(21));
+    asked.prompt_logprobs = below(4) == 0;
+    asked.bias_pairs = static_cast<std::uint16_t>(below(4));
+    for (std::int32_t token = 0; token < asked.bias_pairs; ++token) {
+      numbers.push_back(token);
+      numbers.push_back(std::bit_cast<std::int32_t>(static_cast<float>(below(200)) - 100.0f));
+    }
+    asked.bad_words = static_cast<std::uint16_t>(below(4));
+    for (std::uint32_t word = 0; word < asked.bad_words; ++word) {
+      numbers.push_back(static_cast<std::int32_t>(1 + below(3)));
+      asked.bad_word_tokens = static_cast<std::uint16_t>(asked.bad_word_tokens + numbers.back());
+      for (std::int32_t left = numbers.back(); left > 0; --left) numbers.push_back(static_cast<std::int32_t>(below(500)));
+    }
+    asked.grammar_bytes = below(4) ? 0 : below(9);
+    std::vector<std::byte> payload(4 * numbers.size() + asked.grammar_bytes);
+    if (!numbers.empty()) std::memcpy(payload.data(), numbers.data(), 4 * numbers.size());
+    if (below(8) == 0 && !payload.empty()) payload[below(static_cast<std::uint32_t>(payload.size()))] = std::byte(random());
+    if (below(30) == 0) payload.resize(below(40));
+    head.payload_bytes = static_cast<std::uint32_t>(payload.size());
+    payload.shrink_to_fit();  // a byte beyond it ends the program
+    return payload;
+  }
+
+  void release() {
+    for (std::uint32_t front_end = 0; front_end < kFrontEnds; ++front_end) {
+      for (const auto& [key, index] : open[front_end]) {
+        const auto slot = static_cast<std::uint32_t>(key >> 32), generation = static_cast<std::uint32_t>(key);
+        if (below(3)) scheduler.release({front_end, slot, generation}, below(5) > 0);
+      }
+    }
   }
 
   // Says one of the three to a sequence of chance.
@@ -61,6 +101,7 @@ struct Drive {
   }
 
   void resume_all() {
+    for (int turn = 0; turn < 30; ++turn) release();
     for (std::uint32_t front_end = 0; front_end < kFrontEnds; ++front_end) {
       for (const auto& [key, index] : open[front_end]) {
         scheduler.resume(front_end, static_cast<std::uint32_t>(key >> 32), static_cast<std::uint32_t>(key));
@@ -81,18 +122,23 @@ struct Drive {
     EXPECT(plan.query_start[static_cast<std::size_t>(plan.sequences)] == plan.tokens || plan.tokens == 0);
     if (below(10) == 0) tell(&Scheduler::cancel);
     if (below(300) == 0) drop();
-    under_way.push_back(plan.samples);
+    under_way.push_back({plan.samples, plan.likely_row.size(), plan.scored_index.size(), plan.top});
     if (plan.tokens == 0) under_way.pop_back();
     while (under_way.size() > ahead) end_step();
   }
 
   void end_step() {
-    const std::int32_t samples = under_way.front();
+    const Under step = under_way.front();
     under_way.pop_front();
     if (below(50) == 0) return scheduler.fail_step();
-    std::vector<std::int32_t> tokens(static_cast<std::size_t>(samples));
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(step.samples));
     for (auto& token : tokens) token = static_cast<std::int32_t>(below(below(100) ? 500 : 600));  // a few are no tokens
-    scheduler.commit(tokens.data(), nullptr, now_s);
+    const std::size_t rows = std::max(step.likely, step.scored);
+    const std::vector<std::int32_t> top_token(rows * static_cast<std::size_t>(step.top), 3);
+    const std::vector<float> top_logprob(top_token.size(), -1.0f), logprob(rows, below(9) ? -1.0f : std::nanf(""));
+    const Likelihoods told{logprob.data(), top_token.data(), top_logprob.data(), step.top};
+    scheduler.commit(tokens.data(), nullptr, now_s, told, below(9) ? told : Likelihoods{});
+    scheduler.take_guided_ended();
   }
 
   void take(std::uint32_t front_end, std::uint32_t max) {
@@ -101,6 +147,8 @@ struct Drive {
     for (const OutputRecord& record : records) {
       const auto known = open[front_end].find(FrontEnd::key(record.slot, record.generation));
       EXPECT(known != open[front_end].end());  // never after its end, never another's
+      EXPECT(std::isfinite(record.logprob));
+      if (record.kind != RecordKind::kToken) continue;
       EXPECT(record.index == known->second);
       EXPECT(record.token >= 0 || record.finish != FinishReason::kNone);
       known->second += record.token >= 0;
@@ -114,6 +162,7 @@ struct Drive {
     if (below(5) == 0) tell(&Scheduler::cancel);
     if (below(5) == 0) tell(&Scheduler::pause);
     if (below(4) == 0) tell(&Scheduler::resume);
+    if (below(3) == 0) release();
     if (below(100) == 0) ahead = below(2);
     if (below(500) == 0) drop();
     if (below(200) == 0) flood = !flood;
@@ -144,7 +193,12 @@ struct Drive {
   Scheduler scheduler;
   double now_s = 0;
   bool flood = false;
-  std::deque<std::int32_t> under_way;  // samples of each step that is not committed
+  struct Under {
+    std::int32_t samples;
+    std::size_t likely, scored;
+    std::int32_t top;
+  };
+  std::deque<Under> under_way;   // of each step that is not committed
   std::size_t ahead = 0;               // steps that are left under way
   std::uint32_t next = 0, refused = 0;
   std::map<std::uint64_t, std::uint32_t> open[kFrontEnds];  // what has not ended: tokens taken so far
