@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from aruntime.base.errors import ServingError
 from aruntime.control.commands import Commands
 from aruntime.control.view import View
-from aruntime.http import admin, infer_routes, messages, status, tokens
+from aruntime.http import admin, infer_routes, messages, responses, status, tokens
 from aruntime.http.auth import Auth
 from aruntime.http.completions import create_chat_completion, create_completion
 from aruntime.http.context import Context
@@ -41,6 +41,7 @@ _PUBLIC = [
     Route("/v1/completions", create_completion, methods=["POST"]),
     Route("/v1/messages", messages.create_message, methods=["POST"]),
     Route("/v1/messages/count_tokens", messages.count_tokens, methods=["POST"]),
+    Route("/v1/responses", responses.create_response, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/models", status.list_models, methods=["GET"]),

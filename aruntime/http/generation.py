@@ -104,10 +104,10 @@ class Generation(Admitted):
         code = "ok"
         try:
             async for output in self._ticket:
-                event = self._event(output)
+                event = self._event(output) if started else self._answer.begin() + self._event(output)
                 if not started:
                     await send(self._start(_STREAM_HEADERS))
-                    started, event = True, self._answer.begin() + event
+                    started = True
                 if event:
                     await send(_body(event))
             last = self._answer.done(self._usage())

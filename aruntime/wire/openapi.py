@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from aruntime.wire.anthropic import CountBody, MessagesBody
 from aruntime.wire.body import Strict
 from aruntime.wire.openai import ChatBody, CompletionBody
+from aruntime.wire.responses import ResponseBody
 from aruntime.wire.tokens import Detokenize, TokenizeChat, TokenizeText
 
 
@@ -37,6 +38,7 @@ _TALK = {"messages": [{"role": "user", "content": "hi"}]}
 OPERATIONS = (
     Operation("/v1/completions", "Go on from prompts", (CompletionBody,), {"prompt": "hi"}, streams=True),
     Operation("/v1/chat/completions", "Go on from a conversation", (ChatBody,), _TALK, streams=True),
+    Operation("/v1/responses", "Go on from items", (ResponseBody,), {"input": "hi"}, streams=True),
     Operation(
         "/v1/messages",
         "Go on from a conversation",

@@ -106,3 +106,14 @@ CHAT = (
         "web_search_options": NotServed("this server fetches nothing"),
     }
 )
+
+_STORED = _OPENAI.keys() - {"store"}
+RESPONSES = {name: _OPENAI[name] for name in sorted(_STORED)} | {
+    "access_programs": NotServed("there are none"),
+    "background_options": NotServed("there is one pace", {"completion_window": "soonest"}),
+    "context_management": NotServed("a conversation is never edited here", []),
+    "conversation": NotServed("send previous_response_id, or the items"),
+    "image": NotServed(_TEXT_ONLY),
+    "max_tool_calls": NotServed("this server calls no tools of its own"),
+    "prompt": NotServed("this server keeps no prompts: send the text"),
+}

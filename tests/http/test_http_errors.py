@@ -17,6 +17,7 @@ PATHS = list(EXAMPLES)
 LONG: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "x" * 300},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "x" * 300}]},
+    "/v1/responses": {"input": "x" * 300},
     "/v1/messages": {"messages": [{"role": "user", "content": "x" * 300}]},
 }
 BODIES = [
