@@ -60,6 +60,7 @@ def _shared(body: ChatBody | CompletionBody) -> dict[str, Any]:
         "logit_bias": body.biases,
         "bad_words": body.bad_words or (),
         "logprobs": body.alternatives,
+        "constraint": body.constraint,
     }
 
 

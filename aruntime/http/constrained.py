@@ -45,7 +45,7 @@ async def _check(encoder: Encoder, grammar: str, field: str) -> None:
     if (size := len(grammar.encode())) > GRAMMAR_BYTES_MAX:
         raise InvalidRequest(f"{field}: a grammar of {size} bytes, at most {GRAMMAR_BYTES_MAX}", param=field)
     try:
-        await encoder.run_aside(lambda: check(grammar))
+        await encoder.compile(lambda: check(grammar))
     except GrammarRefused as error:
         raise InvalidRequest(f"{field}: {error}", param=field) from None
 

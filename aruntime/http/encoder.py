@@ -24,6 +24,7 @@ class Encoder:
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         self._threads = ThreadPoolExecutor(limits.encode_threads, "encode")
+        self._compiler = ThreadPoolExecutor(1, "grammar")
         self._waiting = 0
 
     async def text(self, tokenizer: Tokenizer, text: str, *, add_bos: bool = True) -> "array[int]":
@@ -56,14 +57,17 @@ class Encoder:
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
         """What `work` makes of `size` characters or bytes. Overloaded when too many wait for a thread."""
-        return work() if size <= self._limits.inline_characters_max else await self.run_aside(work)
+        return work() if size <= self._limits.inline_characters_max else await self._run_in(self._threads, work)
 
-    async def run_aside(self, work: Callable[[], Result]) -> Result:
-        """What `work` makes, whatever it is, in a thread. Overloaded when too many wait for one."""
+    async def compile(self, work: Callable[[], Result]) -> Result:
+        """What `work` makes of a grammar: in a thread of its own, where a bomb delays grammars only. Overloaded."""
+        return await self._run_in(self._compiler, work)
+
+    async def _run_in(self, threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         if self._waiting >= self._limits.encode_waiting_max:
-            raise Overloaded("too many long prompts are being read", retry_after_s=1.0)
+            raise Overloaded("too many long prompts or grammars are being read", retry_after_s=1.0)
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
         finally:
             self._waiting -= 1

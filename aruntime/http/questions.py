@@ -197,6 +197,9 @@ def _ask(
     echoed = question.n * sum(map(len, prompts)) if question.echo else 0
     if echoed > ECHOED_MAX:
         raise InvalidRequest(f"echo: {echoed} tokens of prompts, at most {ECHOED_MAX} are echoed", param="echo")
+    if grammar and (body.ignore_eos or body.min_tokens):
+        field = "ignore_eos" if body.ignore_eos else "min_tokens"
+        raise InvalidRequest(f"{field}: where the answer ends is what its grammar says", param=field)
     ends_at_will = not body.ignore_eos or body.stop_token_ids or body.stops
     return terms.ask(
         prompts,

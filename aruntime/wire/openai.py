@@ -24,6 +24,7 @@ from aruntime.wire.fields import (
 )
 from aruntime.wire.openai_functions import ChosenFunction, Functions, chosen_function
 from aruntime.wire.openai_messages import ChosenTools, Function, Messages, Tools, chosen
+from aruntime.wire.structured import StructuredFields
 
 _LABEL = "a label for the caller's own books"
 _TIER = "all are served alike; the header x-request-priority names a class"
@@ -39,7 +40,7 @@ class StreamOptions(Strict):
     include_usage: Annotated[bool, Field(description="a last event with usage; null in all others")] = False
 
 
-class Generation(SamplingFields):
+class Generation(SamplingFields, StructuredFields):
     """The fields that both endpoints share."""
 
     model: Annotated[ModelName, Field(description="`name`, `name@version`, `name@label` or `name:adapter`")]

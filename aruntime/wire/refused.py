@@ -7,7 +7,6 @@ from aruntime.wire.body import NotServed
 
 _TEXT_ONLY = "models here read and write text only"
 _HIDDEN = "tokens are told by their text; /tokenize tells ids"
-_GRAMMAR = "output is not constrained yet"
 
 STREAM_OPTIONS = {
     "include_obfuscation": NotServed("events are not padded", False),
@@ -34,6 +33,8 @@ _VLLM = {
     "allowed_token_ids": NotServed("logit_bias favours tokens, a grammar allows them"),
     "cache_salt": NotServed("a tenant's prefixes are found by itself only, or by its group"),
     "ec_transfer_params": NotServed("encoders do not run apart"),
+    "guided_decoding_backend": NotServed("there is one"),
+    "guided_whitespace_pattern": NotServed("whitespace is bounded always"),
     "kv_transfer_params": NotServed("prefill and decode do not run apart"),
     "length_penalty": NotServed("there is no beam search", 1.0, 1),
     "logits_processors": NotServed("a request cannot bring code"),
@@ -53,24 +54,13 @@ _VLLM = {
     "skip_special_tokens": NotServed("special tokens have no text in an answer", True),
     "spaces_between_special_tokens": NotServed("special tokens have no text in an answer", True, False),
     "stream_interval": NotServed("every step's tokens are one event", 1),
-    "structured_outputs": NotServed(_GRAMMAR),
+    "structural_tag": NotServed("a grammar can say it"),
     "thinking_token_budget": NotServed("max_completion_tokens counts thinking too"),
     "truncate_prompt_tokens": NotServed("a prompt that is too long is refused, never cut"),
     "truncation_side": NotServed("a prompt that is too long is refused, never cut"),
     "use_beam_search": NotServed("there is no beam search", False),
     "vllm_xargs": NotServed("there are no extensions to hand them to"),
     "watermarking": NotServed("there is no watermark", False),
-} | {
-    name: NotServed(_GRAMMAR)
-    for name in (
-        "guided_choice",
-        "guided_decoding_backend",
-        "guided_grammar",
-        "guided_json",
-        "guided_regex",
-        "guided_whitespace_pattern",
-        "structural_tag",
-    )
 }
 
 COMPLETION = (
@@ -78,7 +68,6 @@ COMPLETION = (
     | _VLLM
     | {
         "prompt_embeds": NotServed("a prompt is text or token ids"),
-        "response_format": NotServed(_GRAMMAR, {"type": "text"}),
         "suffix": NotServed("models here go on from a prompt; none fills a gap"),
     }
 )
@@ -100,7 +89,6 @@ CHAT = (
         "mm_processor_kwargs": NotServed(_TEXT_ONLY, {}),
         "modalities": NotServed(_TEXT_ONLY, ["text"]),
         "prediction": NotServed("nothing is decoded ahead of the model"),
-        "response_format": NotServed(_GRAMMAR, {"type": "text"}),
         "return_prompt_text": NotServed("/tokenize and /detokenize tell it", False),
         "verbosity": NotServed("models here have no such switch: ask in a message", "medium"),
         "web_search_options": NotServed("this server fetches nothing"),

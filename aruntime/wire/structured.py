@@ -122,12 +122,18 @@ class StructuredOutputs(Strict):
 class StructuredFields(Strict):
     """The fields of a request that say what its answer must look like."""
 
-    response_format: ResponseFormat | None = None
-    structured_outputs: StructuredOutputs | None = None
-    guided_json: SchemaOrText | None = None
-    guided_regex: Regex | None = None
-    guided_choice: Options | None = None
-    guided_grammar: GrammarText | None = None
+    response_format: Annotated[
+        ResponseFormat | None, Field(description="text, json_object, or json_schema, which is obeyed")
+    ] = None
+    structured_outputs: Annotated[
+        StructuredOutputs | None, Field(description="one of json, regex, choice, grammar, json_object")
+    ] = None
+    guided_json: Annotated[SchemaOrText | None, Field(description="a schema, or one as text")] = None
+    guided_regex: Annotated[Regex | None, Field(description="a regular expression that matches the answer whole")] = (
+        None
+    )
+    guided_choice: Annotated[Options | None, Field(description="texts, one of which is the answer")] = None
+    guided_grammar: Annotated[GrammarText | None, Field(description="a grammar in llguidance's dialect of Lark")] = None
 
     @property
     def constraint(self) -> Constraint | None:

@@ -273,7 +273,9 @@ async def test_a_draining_server_answers_503_draining(house: House) -> None:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"logit_bias": {"256": 1}}, "logit_bias"),
         ({"prediction": {}}, "prediction"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"guided_regex": "("}, "guided_regex"),
+        ({"guided_regex": "a", "min_tokens": 1}, "min_tokens"),
         ({"best_friend": 1}, "best_friend"),
     ],
 )
