@@ -22,33 +22,32 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "http"))
 
-from http_bodies import Answer, asked, judge  # noqa: E402
+from http_bodies import Answer, Asked, asked, judge  # noqa: E402
 from http_house import House  # noqa: E402
 
 
 class Fake:
-    """The application, with an engine that says yes."""
+    """The application, with an engine that says what it is told."""
 
     def __init__(self, folder: Path) -> None:
         self._loop = asyncio.new_event_loop()
         self._loop.run_until_complete(self._build(folder))
 
     async def _build(self, folder: Path) -> None:
-        self._house = House(folder)
-        self._engine = asyncio.create_task(self._house.answer_all("yes"))
+        self._house = House(folder, context=4000)
 
-    def post(self, path: str, body: bytes) -> str:
+    def post(self, ask: Asked) -> str:
         """How a body is answered."""
-        return self._loop.run_until_complete(self._post(path, body))
+        return self._loop.run_until_complete(self._post(ask))
 
-    async def _post(self, path: str, body: bytes) -> str:
-        answer = await self._house.client(path, body).done()
+    async def _post(self, ask: Asked) -> str:
+        engine = asyncio.create_task(self._house.answer_all(ask.said))
+        answer = await self._house.client(ask.path, ask.body).done()
+        engine.cancel()
         return judge(Answer(answer.status, answer.headers, answer.body))
 
     def close(self) -> None:
-        """End the engine."""
-        self._engine.cancel()
-        self._loop.run_until_complete(asyncio.wait({self._engine}))
+        """Let go of what the channels are made of."""
         self._house.close()
 
 
@@ -58,10 +57,10 @@ class Real:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=5.0)
 
-    def post(self, path: str, body: bytes) -> str:
-        """How a body is answered."""
+    def post(self, ask: Asked) -> str:
+        """How a body is answered, whatever the model says."""
         headers = {"content-type": "application/json", "x-request-timeout-ms": "2000"}
-        answer = self._client.post(path, content=body, headers=headers)
+        answer = self._client.post(ask.path, content=ask.body, headers=headers)
         return judge(Answer(answer.status_code, answer.headers, answer.content))
 
     def close(self) -> None:
@@ -82,8 +81,8 @@ def fuzz(server: Fake | Real, bodies: int, first_seed: int) -> Counter[tuple[str
         phases=[Phase.generate, Phase.shrink],
     )
     @given(asked())
-    def one(ask: tuple[str, bytes]) -> None:
-        told[ask[0], server.post(*ask)] += 1
+    def one(ask: Asked) -> None:
+        told[ask.path, server.post(ask)] += 1
         if told.total() % 5000 == 0:
             print(f"{told.total()} bodies", flush=True)
 

@@ -28,6 +28,7 @@ async def create_message(request: Request) -> Response:
         field="messages",
         conversation=conversation,
         tokens_default=body.max_tokens,
+        constraint=body.constraint,
         stream=bool(body.stream),
     )
 

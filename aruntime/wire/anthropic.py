@@ -22,6 +22,8 @@ from aruntime.wire.anthropic_tools import (
 from aruntime.wire.body import Ignored, NotServed, Strict, parse, wrong
 from aruntime.wire.conversation import Conversation
 from aruntime.wire.fields import SMALL, Label, ModelName, SamplingFields, StopTexts, TokenCount
+from aruntime.wire.grammars import Constraint, json_grammar
+from aruntime.wire.structured import Schema
 
 
 class Metadata(Strict):
@@ -30,13 +32,21 @@ class Metadata(Strict):
     user_id: Annotated[Label | None, Ignored("a label for the caller's own books")] = None
 
 
+class JsonFormat(Strict):
+    """JSON as a schema says."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[Schema, Field(alias="schema")]
+
+
 class OutputConfig(Strict):
     """How the answer is to look."""
 
     not_served = {  # noqa: RUF012
         "effort": NotServed("models here have no such switch: ask in a message", "high"),
-        "format": NotServed("output is not constrained yet"),
     }
+
+    format: Annotated[JsonFormat | None, Field(description="an answer that is JSON")] = None
 
 
 class CountBody(Strict):
@@ -109,6 +119,13 @@ class MessagesBody(CountBody):
         if isinstance(self.thinking, ThinkingEnabled) and self.thinking.budget_tokens >= self.max_tokens:
             raise wrong("thinking.budget_tokens", f"want less than max_tokens, which is {self.max_tokens}")
         return self
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer must look like; None: anything."""
+        if self.output_config is None or self.output_config.format is None:
+            return None
+        return Constraint(json_grammar(self.output_config.format.schema_), "output_config.format.schema")
 
     @property
     def sampling(self) -> SamplingFields:

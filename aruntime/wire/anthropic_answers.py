@@ -6,6 +6,8 @@ A block is text, a thought or a call. The stream's end has the final usage; at i
 counted as new, for which of them were cached is not told before.
 """
 
+import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -153,13 +155,14 @@ def _in_blocks(parts: Sequence[Part]) -> list[list[Part]]:
     return blocks
 
 
-def _input(arguments: str) -> dict[str, Any]:
-    """The arguments of a call, as far as they were said: `max_tokens` may have cut them."""
-    try:
-        said = from_json(arguments or "{}", allow_partial="trailing-strings")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+def _input(arguments: str) -> orjson.Fragment:
+    """The arguments of a call as they were said, its numbers digit by digit; as far as they were, if they were cut."""
+    for partial in ("off", "trailing-strings"):
+        with contextlib.suppress(ValueError):
+            said = from_json(arguments, allow_partial=partial, allow_inf_nan=False)
+            if isinstance(said, dict):
+                return orjson.Fragment(arguments if partial == "off" else json.dumps(said, allow_nan=False))
+    return orjson.Fragment(b"{}")
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

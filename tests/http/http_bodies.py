@@ -15,6 +15,11 @@ PATHS = [operation.path for operation in OPERATIONS]
 WAITED_FOR = {"overloaded", "model_not_ready", "draining", "deadline_exceeded"}
 """Codes of 503 and 504: the server's state, and the client's own deadline."""
 
+_CALL = '<tool_call>\n{"name": "f", "arguments": %s}\n</tool_call>'
+_SAID = st.text(max_size=20) | st.sampled_from(
+    ["yes", "<think>a</think>b", "</think>", _CALL, _CALL % "{}" * 3, _CALL % '{"a": [1e999, 1000000000000000000000]}',
+     _CALL % '"a"', "<tool_call>\n[", _CALL % '{"a": "\\ud800"}', "[TOOL_CALLS]", _CALL % "{}" + "<think>"]
+)  # fmt: skip
 ENDS = {"message_stop", "response.completed", "response.incomplete"}
 """The last events of streams that have no [DONE]."""
 
@@ -137,20 +142,28 @@ _SCHEMAS = {
 _STREAMS = {operation.path for operation in OPERATIONS if operation.streams}
 
 
+class Asked(NamedTuple):
+    """A path, a body, and what the model says if it is asked."""
+
+    path: str
+    body: bytes
+    said: str
+
+
 @st.composite
-def asked(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A path, and a body that is valid, or not quite, or mere bytes."""
+def asked(draw: st.DrawFn) -> Asked:
+    """A body that is valid, or not quite, or mere bytes."""
     path = draw(st.sampled_from(PATHS))
     kind = draw(st.integers(0, 19))
     if kind == 0:
-        return path, draw(st.binary(max_size=60))
+        return Asked(path, draw(st.binary(max_size=60)), "")
     made = draw(_SCHEMAS[path])
     if "messages" in made and draw(st.booleans()):
         made["messages"] = [{"role": "user", "content": draw(_TEXTS)}]  # what fits together whatever else there is
     if path in _STREAMS and draw(st.booleans()):
         made["stream"] = True
     body = json.dumps(draw(_broken(made))).encode()
-    return path, draw(_cut(body)) if kind < 3 else body
+    return Asked(path, draw(_cut(body)) if kind < 3 else body, draw(_SAID))
 
 
 class Answer(NamedTuple):

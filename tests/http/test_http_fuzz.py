@@ -2,15 +2,15 @@
 
 import asyncio
 
-from http_bodies import Answer, asked, judge
+from http_bodies import Answer, Asked, asked, judge
 from http_house import House
 from hypothesis import HealthCheck, given, settings
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ask=asked())
-async def test_no_body_is_a_server_error_and_every_answer_is_whole(house: House, ask: tuple[str, bytes]) -> None:
-    engine = asyncio.create_task(house.answer_all("yes"))
-    answer = await house.client(*ask).done()
+async def test_no_body_is_a_server_error_and_every_answer_is_whole(house: House, ask: Asked) -> None:
+    engine = asyncio.create_task(house.answer_all(ask.said))
+    answer = await house.client(ask.path, ask.body).done()
     judge(Answer(answer.status, answer.headers, answer.body))
     engine.cancel()

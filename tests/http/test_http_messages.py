@@ -1,6 +1,7 @@
 """/v1/messages over ASGI: what the engine is asked, how an answer ends, and in which form an error comes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from http_house import Client, House
 
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.queue.records import FinishReason
+from aruntime.wire.grammars import json_grammar
 
 PATH = "/v1/messages"
 USER = {"role": "user", "content": "hi"}
@@ -43,6 +45,40 @@ async def test_more_tokens_than_the_context_has_are_as_many_as_fit(house: House)
     assert head["max_tokens"] == 200 - len(head["prompt"])
     house.say((slot, generation), "abc", FinishReason.LENGTH)
     assert (await client.done()).json["stop_reason"] == "model_context_window_exceeded"
+
+
+async def grammar(house: House) -> str:
+    """What the next answer is held to."""
+    *_, head = await house.submitted()
+    return str(head["payload"][len(head["payload"]) - head["grammar_bytes"] :].decode())
+
+
+async def test_what_the_answer_must_be_goes_to_the_engine_as_a_grammar(house: House) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    ask(house, output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert await grammar(house) == json_grammar(schema)
+
+
+@pytest.mark.parametrize(
+    ("choice", "held"),
+    [
+        ({"type": "auto"}, False),
+        ({"type": "none"}, False),
+        ({"type": "any"}, True),
+        ({"type": "tool", "name": "f"}, True),
+    ],
+)
+async def test_calls_that_must_be_made_are_held_to_their_schema(tmp_path: Path, choice: object, held: bool) -> None:
+    house = House(tmp_path, context=2000)
+    ask(house, tools=[{"name": "f", "input_schema": {"type": "object", "required": ["abc"]}}], tool_choice=choice)
+    assert ('"abc"' in await grammar(house)) == held
+    house.close()
+
+
+async def test_a_schema_that_cannot_be_held_names_its_field(house: House) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}}
+    refused = await ask(house, output_config={"format": {"type": "json_schema", "schema": schema}}).done()
+    assert (refused.status, refused.json["error"]["param"]) == (400, "output_config.format.schema")
 
 
 async def test_a_failure_in_a_stream_is_its_last_event(house: House) -> None:

@@ -10,6 +10,7 @@ from anthropic import types
 from aruntime.base.errors import InvalidRequest
 from aruntime.wire.anthropic import CountBody, MessagesBody, parse_count, parse_messages
 from aruntime.wire.conversation import Message, ToolCall, ToolChoice
+from aruntime.wire.grammars import json_grammar
 from aruntime.wire.reference import rows
 
 USER = {"role": "user", "content": "hi"}
@@ -103,6 +104,14 @@ def test_what_changes_nothing_is_taken() -> None:
     assert body.sampling.model_dump(exclude_none=True) == {}
 
 
+def test_a_schema_of_the_answer_is_its_grammar() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    constraint = messages(output_config={"format": {"type": "json_schema", "schema": schema}}).constraint
+    assert constraint is not None
+    assert (constraint.grammar, constraint.field) == (json_grammar(schema), "output_config.format.schema")
+    assert messages(output_config={}).constraint is None
+
+
 def test_sampling_is_that_of_all_protocols() -> None:
     sampling = messages(temperature=1, top_p=0.5, top_k=3, stop_sequences=["a"]).sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.stops) == (1, 0.5, 3, ("a",))
@@ -151,6 +160,9 @@ def test_sampling_is_that_of_all_protocols() -> None:
         ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "thinking.budget_tokens"),
         ({"thinking": {"type": "between_tools"}}, "thinking.type"),
         ({"output_config": {"effort": "low"}}, "output_config.effort"),
+        ({"output_config": {"format": {"type": "json_object"}}}, "output_config.format.type"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": 3}}}, "output_config.format.schema"),
         ({"container": "c"}, "container"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
         ({"logprobs": True}, "logprobs"),

@@ -78,7 +78,16 @@ def test_a_context_that_is_full_is_told_from_a_limit_that_is_reached() -> None:
 
 @pytest.mark.parametrize(
     ("said", "input"),
-    [('{"a": "b', {"a": "b"}), ('{"a": 1, "b', {"a": 1}), ("", {}), ("[1]", {}), ("{nonsense", {})],
+    [
+        ('{"a": 123456789012345678901234567890, "b": "c', {"a": 123456789012345678901234567890, "b": "c"}),
+        ('{"a": 123456789012345678901234567890}', {"a": 123456789012345678901234567890}),
+        ('{"a": 1e999, "b', {}),
+        ('{"a": "b', {"a": "b"}),
+        ('{"a": 1, "b', {"a": 1}),
+        ("", {}),
+        ("[1]", {}),
+        ("{nonsense", {}),
+    ],
 )
 def test_a_call_that_was_cut_has_the_arguments_that_were_said(said: str, input: dict[str, Any]) -> None:
     answered = Answered(Said([Call(0, said, "c", "f")]), Finish("length"))
