@@ -16,8 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aruntime.base import log
 from aruntime.control import meeting
 from aruntime.control.agent import Agent
+from aruntime.control.journal import default_path
+from aruntime.control.kept import answers_beside
 from aruntime.control.repository import default_root
 from aruntime.http.app import build_app
+from aruntime.http.keeper import open_keeper
 
 # Hypercorn gives a lifespan 60 s to start; a model that takes longer shows as not ready meanwhile.
 _READY_S = 50.0
@@ -54,7 +57,10 @@ class Application:
             agent.leave()
             await send({"type": "lifespan.startup.failed", "message": failed})
             return
-        self._app = build_app(agent.view)
+        kept = open_keeper(answers_beside(default_path(default_root())))
+        if kept is not None:
+            await kept.sweep()
+        self._app = build_app(agent.view, keeper=kept)
         keeper = asyncio.create_task(_stay_joined(agent, place))
         await send({"type": "lifespan.startup.complete"})
         await _shutdown(receive)

@@ -1,6 +1,6 @@
 """The process of one front end: two listeners in one event loop, started by the supervisor with inherited sockets.
 
-python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N [--certfile F --keyfile F]
+python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N --answers F [--certfile F --keyfile F]
 
 hello ──► welcome ──► serve ──Drain or SIGTERM──► requests in flight end, new ones are answered 503 ──► leave
 """
@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -23,6 +24,7 @@ from hypercorn.config import Config, Sockets
 from aruntime.base import log
 from aruntime.control.agent import Agent
 from aruntime.http.app import build_app
+from aruntime.http.keeper import open_keeper
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.post import Post
 
@@ -101,18 +103,28 @@ async def serve(options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
     await agent.join(Post.from_fd(options.control_fd))
 
+    keeper = open_keeper(options.answers)
+    if keeper is not None:
+        await keeper.sweep()
     requests, stop = OpenRequests(), asyncio.Event()
     public = server_config(options.certfile, options.keyfile)
     admin = server_config(None, None)
     servers = [
-        _serve_on(options.public_fd, requests.around(build_app(agent.view)), public, stop),
-        _serve_on(options.admin_fd, requests.around(build_app(agent.view, commands=agent.commands)), admin, stop),
+        _serve_on(options.public_fd, requests.around(build_app(agent.view, keeper=keeper)), public, stop),
+        _serve_on(
+            options.admin_fd,
+            requests.around(build_app(agent.view, commands=agent.commands, keeper=keeper)),
+            admin,
+            stop,
+        ),
     ]
     lost = asyncio.create_task(agent.lost.wait())
     endings: list[asyncio.Future[Any]] = [drain_by, lost, *servers]
     await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
     if drain_by.done():
         await requests.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
+        if keeper is not None:
+            await keeper.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
         await asyncio.sleep(_FLUSH_S)
     lost.cancel()
     stop.set()
@@ -136,6 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--public-fd", "--admin-fd", "--control-fd"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--answers", type=Path, required=True)
     parser.add_argument("--certfile")
     parser.add_argument("--keyfile")
     parser.add_argument("--log-level", default="info")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aruntime.control.host import Settings
 from aruntime.control.journal import default_path
+from aruntime.control.kept import answers_beside
 from aruntime.control.repository import default_root
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -120,6 +121,11 @@ def settings(options: argparse.Namespace) -> Settings:
         journal=options.journal or default_path(options.repository),
         trusted_key=options.trusted_key,
     )
+
+
+def answers_path(options: argparse.Namespace) -> Path:
+    """Where the front ends keep answers: beside the journal."""
+    return answers_beside(options.journal or default_path(options.repository))
 
 
 def size(text: str) -> int:

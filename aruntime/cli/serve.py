@@ -13,7 +13,7 @@ from rich.console import Console
 
 from aruntime.base import log
 from aruntime.base.names import is_loopback
-from aruntime.cli.options import add_engine, add_repository, add_tenants, at_least_one, port, settings
+from aruntime.cli.options import add_engine, add_repository, add_tenants, answers_path, at_least_one, port, settings
 from aruntime.control.journal import JournalRefused
 from aruntime.control.launcher import LocalLauncher
 from aruntime.control.supervisor import Supervisor
@@ -102,7 +102,7 @@ def _front_end(options: argparse.Namespace, public: socket.socket, admin: socket
     arguments = ["--public-fd", str(public.fileno()), "--admin-fd", str(admin.fileno())]
     if options.certfile is not None:
         arguments += ["--certfile", str(options.certfile), "--keyfile", str(options.keyfile)]
-    arguments += ["--log-level", options.log_level]
+    arguments += ["--log-level", options.log_level, "--answers", str(answers_path(options))]
     return Command("aruntime.cli.frontend", tuple(arguments), (public.fileno(), admin.fileno()))
 
 

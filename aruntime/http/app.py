@@ -33,6 +33,7 @@ from aruntime.http.context import Context
 from aruntime.http.edge import Edge
 from aruntime.http.encoder import Encoder
 from aruntime.http.errors import answer
+from aruntime.http.keeper import Keeper
 from aruntime.http.limits import HttpLimits
 from aruntime.http.mirror import Mirror
 
@@ -42,6 +43,10 @@ _PUBLIC = [
     Route("/v1/messages", messages.create_message, methods=["POST"]),
     Route("/v1/messages/count_tokens", messages.count_tokens, methods=["POST"]),
     Route("/v1/responses", responses.create_response, methods=["POST"]),
+    Route("/v1/responses/{id}", responses.show_response, methods=["GET"]),
+    Route("/v1/responses/{id}", responses.delete_response, methods=["DELETE"]),
+    Route("/v1/responses/{id}/cancel", responses.cancel_response, methods=["POST"]),
+    Route("/v1/responses/{id}/input_items", responses.list_input_items, methods=["GET"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/models", status.list_models, methods=["GET"]),
@@ -66,6 +71,7 @@ def build_app(
     *,
     commands: Commands | None = None,
     limits: HttpLimits | None = None,
+    keeper: Keeper | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ASGIApp:
     """The ASGI application over `view`: the public one; with `commands` the admin one. Every route asks for a key."""
@@ -73,6 +79,6 @@ def build_app(
     app = Starlette(routes=_PUBLIC if commands is None else _ADMIN, exception_handlers=handlers)
     app.router.redirect_slashes = False
     limits = limits or HttpLimits()
-    app.state.context = Context(view, limits, clock, Encoder(limits), Mirror(clock), commands)
+    app.state.context = Context(view, limits, clock, Encoder(limits), Mirror(clock), commands, keeper)
     auth = Auth(app, view.registry, admin=commands is not None)
     return Edge(auth, clock, limits, count=lambda code: view.door.ledger.refused(code))

@@ -10,6 +10,7 @@ from aruntime.base.errors import PermissionDenied
 from aruntime.control.commands import Commands
 from aruntime.control.view import View
 from aruntime.http.encoder import Encoder
+from aruntime.http.keeper import Keeper
 from aruntime.http.limits import HttpLimits
 from aruntime.http.mirror import Mirror
 from aruntime.wire.actions import Action
@@ -17,7 +18,10 @@ from aruntime.wire.actions import Action
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One application's surroundings; `clock` is the monotonic one. Only the admin one has `commands`."""
+    """One application's surroundings; `clock` is the monotonic one. Only the admin one has `commands`.
+
+    Without a `keeper` no answers are kept.
+    """
 
     view: View
     limits: HttpLimits
@@ -25,6 +29,7 @@ class Context:
     encoder: Encoder
     mirror: Mirror
     commands: Commands | None = None
+    keeper: Keeper | None = None
 
     @classmethod
     def of(cls, request: Request) -> "Context":

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from aruntime.base.errors import InvalidRequest
 from aruntime.queue.steering import TOP_LOGPROBS_MAX
@@ -14,11 +14,12 @@ from aruntime.wire.conversation import Conversation, Option
 from aruntime.wire.fields import SMALL, Label, ModelName, Penalty, SamplingFields, Stops, TokenCount, text_or_list
 from aruntime.wire.grammars import Constraint, json_grammar
 from aruntime.wire.openai import Metadata
-from aruntime.wire.responses_items import ChosenTools, Item, Items, Tools, chosen, conversed, unanswered
+from aruntime.wire.responses_items import ITEMS_MAX, ChosenTools, Item, Items, Tools, chosen, conversed, unanswered
 from aruntime.wire.structured import JsonObjectFormat, JsonSchema, TextFormat
 
 _LABEL = "a label for the caller's own books"
 LOGPROBS = "message.output_text.logprobs"
+ITEMS_PAGE = 100  # OpenAI's
 _ITEMS: TypeAdapter[list[Item]] = TypeAdapter(Items)
 
 
@@ -164,9 +165,16 @@ class ResponseBody(Strict):
             return [told_item({"role": "user", "content": self.input})]
         return [told_item(item.model_dump(exclude_none=True)) for item in self.input]
 
-    def conversation(self, before: Sequence[Mapping[str, Any]] = ()) -> Conversation:
-        """What the model goes on from, after the items of a previous response. InvalidRequest: a result of no call."""
-        items = _ITEMS.validate_python([*before, *self.items])
+    def conversation(self, told: Sequence[Mapping[str, Any]]) -> Conversation:
+        """What the model goes on from: `items`, after those of a previous response.
+
+        InvalidRequest: a result of no call; a previous response that cannot be gone on from.
+        """
+        try:
+            items = _ITEMS.validate_python(told)
+        except ValidationError:
+            text = f"what it says cannot be gone on from: more than {ITEMS_MAX} items, or a call that was cut"
+            raise refusal("previous_response_id", text) from None
         messages = conversed(self.instructions, items)
         if (lost := unanswered(messages)) is not None:
             raise refusal("input", f"no function_call before it has the call_id {lost[:64]}")

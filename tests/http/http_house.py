@@ -16,6 +16,7 @@ from aruntime.admission.route import Route
 from aruntime.control.commands import Commands
 from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
+from aruntime.http.keeper import Keeper
 from aruntime.http.limits import HttpLimits
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
@@ -52,7 +53,12 @@ class House:
     """`ids(text)` are the tokens of a text, `say` what the engine puts out, `post` what a client sends."""
 
     def __init__(
-        self, folder: Any, limits: HttpLimits | None = None, template: str = TEMPLATE, context: int = 200
+        self,
+        folder: Any,
+        limits: HttpLimits | None = None,
+        template: str = TEMPLATE,
+        context: int = 200,
+        keeper: Keeper | None = None,
     ) -> None:
         byte_tokenizer().save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text("{}")
@@ -69,7 +75,7 @@ class House:
         self.view.state_is(ReplicaState(replica=0, model="demo", version=3, life="ready", reason=""))
         self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
         self.view.door.open()
-        self.app = build_app(self.view, limits=limits)
+        self.app = build_app(self.view, limits=limits, keeper=keeper)
         self.cancelled: list[int] = []
 
     def close(self) -> None:

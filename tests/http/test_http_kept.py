@@ -1,0 +1,163 @@
+"""Responses that are kept: followed, gone on from, cancelled, resumed, by the openai package and by hand."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import openai
+import pytest
+from http_house import House
+from openai.types.responses import Response as Told
+from test_http_responses import client_of
+
+from aruntime.admission.tenants import Tenant
+from aruntime.control.kept import ANSWERS_MAX, RUNNING, AnswerStore, Kept
+from aruntime.http.app import build_app
+from aruntime.http.keeper import Keeper
+from aruntime.queue.records import FinishReason
+
+
+@pytest.fixture
+async def kept_house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(tmp_path, context=2000, keeper=Keeper(AnswerStore(tmp_path / "answers.sqlite")))
+    yield made
+    made.close()
+
+
+async def submitted(house: House) -> tuple[int, int]:
+    slot, generation, _ = await house.submitted()
+    return slot, generation
+
+
+async def test_a_response_is_kept_and_gone_on_from_and_forgotten(kept_house: House) -> None:
+    engine = asyncio.create_task(kept_house.answer_all("blue"))
+    async with client_of(kept_house) as client:
+        first = await client.responses.create(model="demo", input="what colour?")
+        assert (await client.responses.retrieve(first.id)).output_text == "blue"
+        engine.cancel()
+        second = asyncio.create_task(client.responses.create(model="demo", input="why?", previous_response_id=first.id))
+        slot, generation, head = await kept_house.submitted()
+        assert kept_house.tokenizer.decode(head["prompt"]) == (
+            "<|user|>what colour?<|assistant|>blue<|user|>why?<|assistant|>"
+        )
+        kept_house.say((slot, generation), "so", FinishReason.STOP)
+        told = await second
+        items = [item async for item in client.responses.input_items.list(told.id, order="asc", limit=2)]
+        assert [item.type for item in items] == ["message"] * 3
+        await client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(first.id)
+        assert (await client.responses.retrieve(told.id)).previous_response_id == first.id
+
+
+async def test_a_broken_stream_is_resumed_with_nothing_missing_and_nothing_computed_twice(kept_house: House) -> None:
+    whole = kept_house.client("/v1/responses", {"model": "demo", "input": "hi", "stream": True})
+    at = await submitted(kept_house)
+    kept_house.say(at, "one ")
+    while b"one" not in whole.body:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    seen = whole.body.decode()
+    whole.leave()
+    kept_house.say(at, "two ")
+    await asyncio.sleep(0.05)
+    id_ = json.loads(seen.split("data: ")[1].split("\n")[0])["response"]["id"]
+    last = seen.strip().split("\n\n")[-1].split("\n")[0].removeprefix("id: ")
+    resumed = kept_house.client(f"/v1/responses/{id_}", b"", {"last-event-id": last}, method="GET")
+    kept_house.say(at, "three", FinishReason.STOP)
+    rest = (await resumed.done()).body.decode()
+    async with client_of(kept_house) as client:
+        again = [event async for event in await client.responses.retrieve(id_, stream=True, starting_after=0)]
+        told = await client.responses.retrieve(id_)
+    numbers = [int(line[4:]) for line in (seen + rest).split("\n") if line.startswith("id: ")]
+    assert numbers == list(range(len(numbers)))
+    deltas = [event.delta for event in again if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == told.output_text == "one two three"
+    assert [event.sequence_number for event in again] == numbers[1:]
+    assert kept_house.cancelled == []
+    assert kept_house.engine.receive() is None
+
+
+async def test_what_is_asked_in_the_background_goes_on_by_itself_and_can_be_cancelled(kept_house: House) -> None:
+    async with client_of(kept_house) as client:
+        begun = await client.responses.create(model="demo", input="hi", background=True)
+        assert begun.status == "in_progress"
+        at = await submitted(kept_house)
+        kept_house.say(at, "some")
+        await asyncio.sleep(0.2)
+        ended = await client.responses.cancel(begun.id)
+        assert (ended.status, ended.output_text) == ("cancelled", "some")
+        other = await client.responses.create(model="demo", input="hi", background=True)
+        kept_house.say(await submitted(kept_house), "done", FinishReason.STOP)
+        while (told := await client.responses.retrieve(other.id)).status == RUNNING:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (told.status, told.output_text) == ("completed", "done")
+        assert Told.model_validate(told.model_dump(by_alias=True), strict=True)
+        plain = asyncio.create_task(client.responses.create(model="demo", input="hi"))
+        kept_house.say(await submitted(kept_house), "x", FinishReason.STOP)
+        with pytest.raises(openai.BadRequestError):
+            await client.responses.cancel((await plain).id)
+
+
+async def test_another_front_end_follows_and_cancels(kept_house: House, tmp_path: Path) -> None:
+    other = Keeper(AnswerStore(tmp_path / "answers.sqlite"))
+    async with client_of(kept_house) as client:
+        begun = await client.responses.create(model="demo", input="hi", background=True)
+        at = await submitted(kept_house)
+        kept = await other.find("none", begun.id)
+        assert kept is not None
+        assert kept.status == RUNNING
+        following = asyncio.create_task(_joined(other.follow(kept, -1)))
+        kept_house.say(at, "far away", FinishReason.STOP)
+        told = await asyncio.wait_for(following, 5)
+        assert "far away" in told
+        assert "response.completed" in told
+        again = await client.responses.create(model="demo", input="hi", background=True)
+        kept_house.say(await submitted(kept_house), "a")
+        found = await other.find("none", again.id)
+        assert found is not None
+        assert (await other.end(found)).status == "cancelled"
+
+
+async def _joined(events: AsyncIterator[bytes]) -> str:
+    return b"".join([event async for event in events]).decode()
+
+
+async def test_what_a_dead_front_end_left_has_failed(tmp_path: Path) -> None:
+    dead, alive = (AnswerStore(tmp_path / "answers.sqlite") for _ in range(2))
+    dead.begin(Kept("resp_1", "none", 7, RUNNING, b'{"id":"resp_1","status":"in_progress"}', b"[]"))
+    keeper = Keeper(alive)
+    kept = await keeper.find("none", "resp_1")
+    assert kept is not None
+    assert (kept.status, json.loads(kept.answer)["error"]["code"]) == ("failed", "server_error")
+    assert "response.failed" in await _joined(keeper.follow(kept, 5))
+
+
+async def test_a_tenant_sees_its_own_only(kept_house: House) -> None:
+    engine = asyncio.create_task(kept_house.answer_all("x"))
+    async with client_of(kept_house) as client:
+        told = await client.responses.create(model="demo", input="hi")
+    engine.cancel()
+    store = AnswerStore(None)
+    store.begin(Kept("resp_1", Tenant(1, "ann").name, 0, "completed", b"{}", b"[]"))
+    assert store.find("bob", "resp_1") is None
+    assert not store.forget("bob", "resp_1")
+    for path in (f"/v1/responses/{told.id}x", f"/v1/responses/{told.id}x/input_items"):
+        assert (await kept_house.client(path, b"", method="GET").done()).status == 404
+
+
+def test_the_oldest_that_have_ended_leave_first() -> None:
+    store = AnswerStore(None, iter(range(10_000_000)).__next__)
+    store.begin(Kept("running", "ann", store.owner, RUNNING, b"{}", b"[]"))
+    for i in range(ANSWERS_MAX + 1):
+        store.begin(Kept(f"r{i}", "ann", store.owner, "completed", b"{}", b"[]"))
+    assert store.find("ann", "running") is not None
+    assert store.find("ann", "r0") is None
+    assert store.find("ann", f"r{ANSWERS_MAX}") is not None
+
+
+async def test_where_nothing_is_kept_what_needs_it_is_refused_by_name(house: House) -> None:
+    for field, value in (("store", True), ("background", True), ("previous_response_id", "resp_1")):
+        told = await house.client("/v1/responses", {"model": "demo", "input": "hi", field: value}).done()
+        assert (told.status, told.json["error"]["param"]) == (400, field)
+    assert build_app(house.view) is not None
