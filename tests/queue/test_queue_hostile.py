@@ -105,7 +105,7 @@ def test_a_malformed_cancel_is_refused(line: Line) -> None:
     assert line.engine.receive() == ("refused",)
 
 
-@pytest.mark.parametrize(("at", "value"), [(16, b"\x09"), (17, b"\x03")])
+@pytest.mark.parametrize(("at", "value"), [(16, b"\x0a"), (17, b"\x03")])
 def test_an_output_of_an_unknown_end_or_kind_is_refused_and_those_before_it_are_kept(
     line: Line, at: int, value: bytes
 ) -> None:

@@ -244,6 +244,7 @@ inline void World::check_end(const Ask& ask, FinishReason finish) const {
     case FinishReason::kInvalid: return must(ask.invalid, "refused as invalid", ask.slot);
     case FinishReason::kOverloaded: return must(ask.told == 0, "overloaded after a token", ask.slot);
     case FinishReason::kDraining: return must(closing_ && ask.told == 0, "drained", ask.slot);
+    case FinishReason::kGrammar: return must(false, "led astray by a grammar that it does not have", ask.slot);
     case FinishReason::kNone: return;
   }
 }
