@@ -19,6 +19,8 @@ from aruntime.wire.logprobs import chat_logprobs
 from aruntime.wire.said import Answered, Call, Chosen, Finish, Part, Reasoning, Said, Text
 
 _ERROR_CODES = {429: "rate_limit_exceeded"}
+_CUT = ("incomplete", "cancelled", "failed")
+"""States of a response whose last item may not be whole."""
 
 
 class ResponseAnswer(AnswerShape):
@@ -66,15 +68,14 @@ class ResponseAnswer(AnswerShape):
         return self._lifecycle(f"response.{self.state}")
 
     def failed(self, error: ServingError) -> bytes:
-        """The stream's end when the status is spent."""
+        """The stream's end when the status is spent; what was said so far stays."""
         self.state, self._error = "failed", error_told(error)
-        return self._lifecycle("response.failed")
+        return b"".join([*self._close(), self._lifecycle("response.failed")])
 
     def cancelled(self) -> bytes:
         """The stream's end when somebody has ended it; what was said so far stays."""
         self.state = "cancelled"
-        list(self._close())
-        return self._lifecycle("response.incomplete")
+        return b"".join([*self._close(), self._lifecycle("response.incomplete")])
 
     def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
         """The response of a request that is not streamed."""
@@ -139,7 +140,7 @@ class ResponseAnswer(AnswerShape):
             yield self._event("response.function_call_arguments.done", self._place(told))
         else:
             yield from self._close_content(item, text)
-        item["status"] = "incomplete" if self.state in ("incomplete", "cancelled") else "completed"
+        item["status"] = "incomplete" if self.state in _CUT else "completed"
         yield self._event("response.output_item.done", {"output_index": len(self._output) - 1, "item": item})
         self._open, self._pieces, self._tokens = None, [], []
 

@@ -48,6 +48,8 @@ def written(path: Path, told: str) -> str:
 async def played(house: House, path: Path) -> str:
     target, body, said, _ = parts(path)
     asks = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in target else {"prompt": "hi"}
+    if "responses" in target:
+        asks = {"input": "hi"}
     client = house.client(target, {"model": "demo", **asks, **body}, {"x-request-id": "r1"})
     prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
     ids = {house.tokenizer.spell(token)[0]: token for token in range(256)}
