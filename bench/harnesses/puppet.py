@@ -5,7 +5,9 @@ of a script; in the weights, which are a table and no more, every token is follo
 
     prompt … <|script 3|>  ->  `<tool_call>`  ->  `{"name`  ->  …  ->  `</tool_call>`  ->  <|end|>
 
-An embedding is one-hot, what the one layer adds is zero, and the output matrix holds a single number in each column.
+An embedding is one-hot, what the one layer adds is zero, and the output matrix holds one large number in each column.
+Where a grammar forbids the token that follows, the puppet closes what is open, and ends soon. (Of a text that leaves no
+choice, a grammar allows the tokens that the tokenizer would make of it, and those are single bytes.)
 """
 
 import json
@@ -18,9 +20,11 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+END = "<|end|>"
 PIECE = 6  # characters of a script in one token, or more where those are taken
-CERTAIN = 4.0  # times the root of the hidden size: nothing else is ever drawn
-END, CONTEXT, HEADS, HEAD = "<|end|>", 4096, 2, 32
+CERTAIN = 8.0  # times the root of the hidden size: nothing else is ever drawn
+CLOSING = (END, '"', "}", "]")  # what is said, the first that may be, where the script may not go on
+CONTEXT, HEADS, HEAD = 4096, 2, 32
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -64,7 +68,7 @@ def write(folder: Path, scripts: Sequence[Script], otherwise: str) -> Path:
     for start, line in zip(starts, lines, strict=True):
         for one, other in pairwise([start, *line]):
             after[ids[one]] = ids[other]
-    _write_model(folder, after, ids[END])
+    _write_model(folder, after, [ids[token] for token in CLOSING])
     return folder
 
 
@@ -105,11 +109,16 @@ def _template(conditions: Sequence[str], starts: Sequence[str]) -> str:
     )
 
 
-def _write_model(folder: Path, after: "np.ndarray[tuple[int], np.dtype[np.int64]]", end: int) -> None:
-    """The weights of a model that says token `after[t]` after token t ([vocabulary] int64), and their config."""
+def _write_model(folder: Path, after: "np.ndarray[tuple[int], np.dtype[np.int64]]", closing: Sequence[int]) -> None:
+    """The weights of a model that says token `after[t]` after token t ([vocabulary] int64), and their config.
+
+    Of `closing` it says the first that may be said where that one may not; the very first ends the answer.
+    """
     vocabulary = len(after)
     hidden = -(-vocabulary // 64) * 64
     output = np.zeros((vocabulary, hidden), np.float32)
+    for rank, token in enumerate(closing, start=1):
+        output[token] = CERTAIN - rank
     output[after, np.arange(vocabulary)] = CERTAIN
     zeros = {
         "self_attn.q_proj": (HEADS * HEAD, hidden),
@@ -140,7 +149,7 @@ def _write_model(folder: Path, after: "np.ndarray[tuple[int], np.dtype[np.int64]
         "hidden_act": "silu",
         "tie_word_embeddings": False,
         "torch_dtype": "float32",
-        "eos_token_id": end,
+        "eos_token_id": closing[0],
     }
     (folder / "config.json").write_text(json.dumps(config))
     save_file(weights, folder / "model.safetensors")

@@ -4,16 +4,25 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
 from e2e_node import node_home
 from e2e_server import Server, until
+from pydantic import BaseModel
 
 ASK: Any = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 6}
 NODE = Path(__file__).with_name("client.mjs")
 ENDLESS_TOKENS = 30_000
+
+
+class Answer(BaseModel):
+    city: Literal["Oslo", "Rome"]
+    sunny: bool
+
+
+WEATHER = openai.pydantic_function_tool(Answer, name="weather")
 
 
 @pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
@@ -80,6 +89,29 @@ def test_a_stream_that_is_left_is_computed_no_further(client: openai.OpenAI, ser
     until(lambda: is_idle(server))
 
 
+def test_an_answer_has_the_form_that_a_pydantic_class_describes(client: openai.OpenAI) -> None:
+    parsed = client.chat.completions.parse(**{**ASK, "max_tokens": 600}, response_format=Answer)
+    assert parsed.choices[0].message.parsed is not None
+    with client.chat.completions.stream(**{**ASK, "max_tokens": 600}, response_format=Answer) as stream:
+        ends = [event.parsed for event in stream if event.type == "content.done"]
+    assert ends == [parsed.choices[0].message.parsed]
+
+
+def test_a_function_that_must_be_called_is_called_with_valid_arguments(client: openai.OpenAI) -> None:
+    ask = {**ASK, "max_tokens": 600, "tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
+    (call,) = client.chat.completions.parse(**ask).choices[0].message.tool_calls or []
+    assert isinstance(call.function.parsed_arguments, Answer)
+    with client.chat.completions.stream(**ask) as stream:
+        told = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        (streamed,) = stream.get_final_completion().choices[0].message.tool_calls or []
+    assert "".join(told) == streamed.function.arguments == call.function.arguments
+    answer = client.chat.completions.create(**ask).choices[0].message
+    (again,) = answer.tool_calls or []
+    result = {"role": "tool", "tool_call_id": again.id, "content": "it rains"}
+    spoken: Any = [*ASK["messages"], answer, result]
+    assert client.chat.completions.create(**{**ASK, "messages": spoken}).choices[0].message.role == "assistant"
+
+
 def test_token_logprobs_come_in_both_shapes(client: openai.OpenAI) -> None:
     chat = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
     assert chat.choices[0].logprobs is not None
@@ -89,6 +121,29 @@ def test_token_logprobs_come_in_both_shapes(client: openai.OpenAI) -> None:
     assert logprobs is not None
     assert logprobs.token_logprobs is not None
     assert [value is None for value in logprobs.token_logprobs] == [True, False, False]
+
+
+def test_a_response_says_the_same_streamed_and_whole(client: openai.OpenAI) -> None:
+    ask: Any = {"model": "tiny", "input": "hi", "max_output_tokens": 16, "temperature": 0}
+    whole = client.responses.create(**ask)
+    with client.responses.stream(**ask) as stream:
+        told = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+    assert told == whole.output_text
+    assert client.responses.retrieve(whole.id).output_text == whole.output_text
+    client.responses.delete(whole.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(whole.id)
+
+
+def test_a_response_s_stream_is_resumed_where_it_broke(client: openai.OpenAI) -> None:
+    ask: Any = {"model": "tiny", "input": "hi", "max_output_tokens": 16, "temperature": 0, "background": True}
+    with client.responses.create(**ask, stream=True) as stream:
+        first = [next(stream) for _ in range(4)]
+    assert first[0].type == "response.created"
+    with client.responses.retrieve(first[0].response.id, stream=True, starting_after=3) as stream:
+        rest = list(stream)
+    assert [event.sequence_number for event in rest] == list(range(4, 4 + len(rest)))
+    assert rest[-1].type in ("response.completed", "response.incomplete")
 
 
 async def test_many_asynchronous_chats_at_once(server: Server) -> None:
