@@ -1,5 +1,6 @@
 """Anthropic's SDK, unmodified, on a real server."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,3 +53,15 @@ def test_refusals_one_after_the_other_leave_their_connection_whole(client: anthr
         with pytest.raises(anthropic.APIStatusError) as refused:
             client.messages.create(**ASK, extra_headers={"content-type": "text/plain"})
         assert refused.value.status_code == 415
+
+
+def test_a_call_that_must_be_made_and_json_that_must_be_said_are_valid(client: anthropic.Anthropic) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    ask = {**ASK, "max_tokens": 300}
+    called = client.messages.create(
+        **ask, tools=[{"name": "f", "input_schema": schema, "strict": True}], tool_choice={"type": "tool", "name": "f"}
+    )
+    (call,) = (block for block in called.content if block.type == "tool_use")
+    assert (called.stop_reason, call.name, call.input["a"] in (1, 2)) == ("tool_use", "f", True)
+    said = client.messages.create(**ask, output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert [json.loads(block.text)["a"] in (1, 2) for block in said.content if block.type == "text"] == [True]
