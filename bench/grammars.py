@@ -1,5 +1,6 @@
 """llguidance and xgrammar side by side: to compile, to make a mask, and to refuse a bomb.
 
+    python -m pip install xgrammar==0.2.8      it is no dependency of this project
     python bench/grammars.py [--tokens 60] [--repeats 5] > bench/results/grammars.md
 
 Every case runs in a process of its own (a crash is a result), killed after 20 s or at 8 GiB. `compile`: until the
