@@ -184,8 +184,9 @@ def judge(answer: Answer) -> str:
     events = [event.rpartition("data: ")[2] for event in answer.body.decode().removesuffix("\n\n").split("\n\n")]
     told = [json.loads(event) for event in events if event != "[DONE]"]
     assert all(isinstance(one, dict) for one in told)
-    if "error" in told[-1] and told[-1]["error"] is not None:
-        return f"200, then {_blame(500, told[-1]['error'])}"
+    failed = told[-1].get("error") or (told[-1].get("response") or {}).get("error")
+    if failed:
+        return f"200, then {_blame(500, failed)}"
     assert events[-1] == "[DONE]" or told[-1]["type"] in ENDS
     return "200 as a stream"
 
@@ -194,5 +195,6 @@ def _blame(status: int, error: Any) -> str:
     assert set(error) == {"message", "type", "param", "code"}
     assert error["message"]
     assert error["param"] is None or isinstance(error["param"], str)
-    assert status < 500 or error["code"] in WAITED_FOR, error
-    return str(error["code"])
+    blamed = error["code"] if status < 500 or error["code"] in WAITED_FOR else error["type"]
+    assert status < 500 or blamed in WAITED_FOR, error  # a response that failed has its own codes, and ours as its type
+    return str(blamed)
