@@ -5,7 +5,7 @@ from array import array
 from dataclasses import dataclass, field
 
 from aruntime.admission.tenants import NOBODY, Tenant
-from aruntime.queue.records import Priority
+from aruntime.queue.records import Pooling, Priority
 from aruntime.queue.steering import Steering, steering
 
 
@@ -48,6 +48,9 @@ class Ask:
     `mirrored` is a copy for a rollout: it is charged to nobody. With every token come the `top_logprobs` likeliest ones
     at its place. With `prompt_logprobs` the prompt's own tokens come first, with theirs.
 
+    With a `pooling` no answer is asked for but a vector of each prompt, of its states: the output's `result`, float32,
+    little endian. `max_tokens` and `n` are 1.
+
     To a tensor model `payload` is the inputs (`aruntime.wire.tensors`), and a prompt of zeros stands for their rows:
     so what bounds, orders and charges tokens does so to rows. `max_tokens` is 1; the answer is the output's `result`.
     """
@@ -66,7 +69,13 @@ class Ask:
     mirrored: bool = False
     top_logprobs: int = 0
     prompt_logprobs: bool = False
+    pooling: Pooling = Pooling.NONE
     payload: bytes = b""
+
+    @property
+    def wants_result(self) -> bool:
+        """Whether the answer is an output's `result`, not tokens."""
+        return bool(self.payload or self.pooling)
 
     @property
     def choices(self) -> int:

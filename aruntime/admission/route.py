@@ -31,7 +31,7 @@ class _Sequence:
     verdict: Verdict
     admitted_s: float
     begun: bool = False  # its first token has come
-    result: bytes = b""  # of a tensor model
+    result: bytes = b""  # of a tensor model, or a vector
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -162,8 +162,8 @@ class Route:
                 self._release(slot, holder)
                 if end is FinishReason.OVERLOADED:  # others took the last place too: when would the door say yes?
                     retry_after_s = self.judge(holder.ask, now_s, holder.verdict.shared).retry_after_s or retry_after_s
-                if end is FinishReason.LENGTH and holder.ask.payload and not holder.result:
-                    end = FinishReason.MODEL_ERROR  # it was malformed, and is counted
+                if end is FinishReason.LENGTH and holder.ask.wants_result and not holder.result:
+                    end = FinishReason.MODEL_ERROR  # it was malformed, and is counted; or too large for the ring
             holder.ticket.feed(holder.choice, token, end, cached_tokens, retry_after_s, logprob, holder.result)
         for slot, tell in list(self._owed.items()):
             self._try_tell(slot, tell)
@@ -204,7 +204,7 @@ class Route:
         self._holder += [None] * more
 
     def _keep_results(self) -> None:
-        """Keep what a tensor model has answered until its sequence ends."""
+        """Keep what a tensor model has answered, and vectors, until its sequence ends."""
         for slot, generation, result in self._channel.take_results():
             holder = self._holder[slot] if slot < len(self._holder) and self._generation[slot] == generation else None
             if holder is None:
@@ -248,6 +248,7 @@ class Route:
             bad_words=steering.bad_words,
             bad_word_tokens=steering.bad_word_tokens,
             grammar_bytes=steering.grammar_bytes,
+            pooling=ask.pooling,
             payload=ask.payload or steering.payload,
         )
 

@@ -46,7 +46,7 @@ class Output:
 
     `alternatives` are, for each token, the likeliest ones at its place, the likeliest first; empty where nobody asked.
     `prompt` comes with the first token, if it was asked for: the prompt's tokens from the second on, since nothing
-    foretells the first. `result` comes with the end of a tensor model's answer: its outputs.
+    foretells the first. `result` comes with the end of a tensor model's answer, its outputs; or with a vector's.
     """
 
     choice: int

@@ -45,6 +45,7 @@ from aruntime.wire.control import (
 from aruntime.wire.fields import N_MAX
 
 _SUBMIT_CELLS_MIN = 1 << 14  # 1 MiB, of which memory is taken only as far as it is used
+_VECTOR_CELLS = 1 << 12  # 256 KiB: some sixteen vectors of 4,096 numbers
 _TENSOR_CELLS = 1 << 17  # 8 MiB each way: twice what a request's body may have
 
 # What a front end counts up in its row and must not vanish with it.
@@ -229,7 +230,7 @@ class Switchboard:
         channel = (
             create_channel(epoch, _TENSOR_CELLS, result_cells=_TENSOR_CELLS)
             if order.engine == "onnx"
-            else create_channel(epoch, _submit_cells(engine.loaded.context_max))
+            else create_channel(epoch, _submit_cells(engine.loaded.context_max), result_cells=_VECTOR_CELLS)
         )
         try:
             replica.send(AttachFrontEnd(front_end=front_end.number, epoch=epoch), (channel, front_end.bell))

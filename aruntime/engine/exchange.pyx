@@ -1,8 +1,14 @@
 # cython: language_level=3, embedsignature=True, boundscheck=False, wraparound=False
-"""Moves requests from the submit rings into the scheduler, and its outputs into the output rings, without the GIL."""
+"""Moves requests from the submit rings into the scheduler, and its outputs into the output rings, without the GIL.
+
+Vectors, which few ask for, go through an outbox into the result ring, with it. None of their front end's records overtakes
+them.
+"""
 
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp.vector cimport vector
+
+from aruntime.engine.outbox import HELD_BYTES_MAX, Outbox
 
 from aruntime.queue.channel cimport EngineChannel, EngineEnd, Message, Received
 from aruntime.queue.records cimport FinishReason, OutputRecord
@@ -15,6 +21,8 @@ cdef enum:
 
 cdef struct Peer:
     uint32_t front_end
+    bint full  # of results that it has not read: its submits wait in its ring
+    bint owed  # results that its ring has no room for: no record may overtake them
     EngineEnd* end
 
 
@@ -27,7 +35,7 @@ cdef class Exchange:
 
     cdef Scheduler _scheduler
     cdef object _grammars
-    cdef dict _channels
+    cdef dict _channels, _outboxes
     cdef vector[Peer] _peers
     cdef Message _message
     cdef vector[OutputRecord] _outputs
@@ -36,6 +44,7 @@ cdef class Exchange:
         self._scheduler = scheduler
         self._grammars = grammars
         self._channels = {}
+        self._outboxes = {}  # of front ends that results are on their way to
         self._outputs.resize(BURST)
 
     def attach(self, uint32_t front_end, EngineChannel channel not None):
@@ -47,6 +56,7 @@ cdef class Exchange:
     def detach(self, uint32_t front_end):
         """Forget a front end: its sequences vanish, nobody is told."""
         if self._channels.pop(front_end, None) is not None:
+            self._outboxes.pop(front_end, None)
             self._gather()
             self._scheduler.drop_front_end(front_end)
 
@@ -61,6 +71,16 @@ cdef class Exchange:
             for owner, good in self._grammars.ready():
                 self._scheduler.release(*owner, good)
 
+    def answer(self, tuple owner, bytes result):
+        """Let the front end have a vector before the end. False: it is larger than the ring, or nobody is there."""
+        front_end, slot, generation = owner
+        channel = self._channels.get(front_end)
+        if channel is None:
+            return False
+        if front_end not in self._outboxes:
+            self._outboxes[front_end] = Outbox(channel)
+        return self._outboxes[front_end].add(slot, generation, result)
+
     def deliver(self):
         """Write the scheduler's outputs into the rings, as far as there is room, and ring each bell at most once.
 
@@ -68,6 +88,8 @@ cdef class Exchange:
         """
         cdef size_t i
         cdef bint left = False
+        if self._outboxes:
+            self._flush()
         with nogil:
             for i in range(self._peers.size()):
                 left |= self._deliver_to(self._peers[i])
@@ -101,8 +123,8 @@ cdef class Exchange:
         cdef uint32_t turn
         cdef Received received
         for turn in range(<uint32_t> BURST):
-            if self._scheduler.impl().backlogged(peer.front_end):
-                return  # it does not read its refusals: its submits wait in its ring
+            if peer.full or self._scheduler.impl().backlogged(peer.front_end):
+                return  # it does not read its results, or its refusals: its submits wait in its ring
             received = peer.end.receive(self._message)
             if received == Received.kNothing:
                 return
@@ -150,6 +172,8 @@ cdef class Exchange:
         cdef uint32_t room, count
         cdef int turn
         cdef bint wrote = False
+        if peer.owed:
+            return False  # it rings when it has taken results
         for turn in range(BURSTS_MAX):
             room = min(<uint32_t> BURST, peer.end.output_room())
             count = self._scheduler.impl().take_outputs(peer.front_end, self._outputs.data(), room)
@@ -162,8 +186,22 @@ cdef class Exchange:
             peer.end.ring_bell()
         return self._scheduler.impl().has_outputs(peer.front_end)
 
+    cdef _flush(self):
+        """Write results as far as there is room."""
+        cdef size_t i
+        for i in range(self._peers.size()):
+            outbox = self._outboxes.get(self._peers[i].front_end)
+            if outbox is None:
+                continue
+            outbox.flush()
+            self._peers[i].end.ring_bell()
+            self._peers[i].owed, self._peers[i].full = bool(outbox), outbox.bytes >= HELD_BYTES_MAX
+            if not outbox:
+                del self._outboxes[self._peers[i].front_end]
+
     cdef _gather(self):
         cdef Peer peer
+        peer.full = peer.owed = False  # what is owed is found out when it is flushed next
         self._peers.clear()
         for front_end, channel in self._channels.items():
             peer.front_end = front_end

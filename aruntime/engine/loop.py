@@ -120,7 +120,9 @@ class Loop:
             self._scheduler.fail_step()
             self._failed += 1
         else:
-            self._scheduler.commit(sampled.tokens, self._clock(), *sampled[1:])
+            for owner, vector in sampled.vectors:
+                self.exchange.answer(owner, vector)
+            self._scheduler.commit(sampled.tokens, self._clock(), sampled.logprobs, sampled.likely, sampled.scored)
             self._failed = 0
 
     def _rest_ms(self, most_s: float) -> float:

@@ -1,6 +1,6 @@
 """What the loop turns: a decoder and a tensor model each bring a runner and an exchange of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,12 +14,13 @@ Owner = tuple[int, int, int]  # front end, slot, generation
 
 
 class Sampled(NamedTuple):
-    """What a step has computed, as `Scheduler.commit` takes it."""
+    """What a step has computed: all but the vectors as `Scheduler.commit` takes it."""
 
     tokens: Array  # [R] int32
     logprobs: Array  # [R] float32
     likely: tuple[Array, Array] | None = None  # of the plan's likely rows
     scored: tuple[Array, Array, Array] | None = None  # of its scored rows
+    vectors: Sequence[tuple[Owner, bytes]] = ()  # for the exchange: of the prompts whose vectors were made
 
 
 class Step(Protocol):
@@ -43,6 +44,7 @@ class Exchange(Protocol):
     def attach(self, front_end: int, channel: EngineChannel) -> None: ...
     def detach(self, front_end: int) -> None: ...
     def receive(self) -> None: ...
+    def answer(self, owner: Owner, result: bytes) -> bool: ...
     def deliver(self) -> bool: ...
     def prepare_sleep(self) -> bool: ...
     def awake(self) -> None: ...

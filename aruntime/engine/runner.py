@@ -3,6 +3,7 @@
 plan (numpy views over the scheduler's memory) ──► Batch ──► Decoder.forward ──► logits [R, V]
                     biases, penalties, bans, masks ──► sample ──► tokens [R], logprobs [R]
                                                       likely ──► alternatives; the prompt's logprobs, piece by piece
+                       Decoder.states ──► Pooler ──► the vectors of prompts that want no answer
 
 A step may be launched while the one before it runs: a token that nobody knows yet is read, on the device, from what
 that step samples.
@@ -17,7 +18,8 @@ from aruntime_kernels.logits import ban, bias, penalize
 from aruntime_kernels.sample import sample
 
 from aruntime.engine.grammars import EngineGrammars, StepMasks
-from aruntime.engine.parts import Sampled
+from aruntime.engine.parts import Owner, Sampled
+from aruntime.engine.pooler import Pooler, results
 from aruntime.model.decoder import Batch, Decoder
 from aruntime.model.kv_cache import KvCache
 from aruntime.scheduler.scheduler import StepPlan
@@ -38,6 +40,7 @@ class Samples:
     likely: list[torch.Tensor] = field(default_factory=list)  # on the host, as are these: tokens, logprobs [L, top]
     scored: list[torch.Tensor] = field(default_factory=list)  # logprobs [N], tokens and logprobs [N, top]
     masks: StepMasks | None = None
+    pooled: tuple[list[Owner], torch.Tensor] | None = None  # whose vectors, and they
 
     @classmethod
     def on(cls, device: str, rows_max: int) -> "Samples":
@@ -65,7 +68,8 @@ class Samples:
         tokens, logprobs = self.host_tokens[: self.rows].numpy(), self.host_logprobs[: self.rows].numpy()
         likely = (self.likely[0].numpy(), self.likely[1].numpy()) if self.likely else None
         scored = (self.scored[0].numpy(), self.scored[1].numpy(), self.scored[2].numpy()) if self.scored else None
-        return Sampled(tokens, logprobs, likely, scored)
+        vectors = results(self.pooled[0], self.pooled[1].numpy()) if self.pooled else ()
+        return Sampled(tokens, logprobs, likely, scored, vectors)
 
 
 class Runner:
@@ -79,6 +83,7 @@ class Runner:
         self._grammars = grammars
         self._device = decoder.device
         self._rows_max = sequences_max
+        self._pooler = Pooler(decoder, sequences_max)
         # Of the last step and of the one before it, which may not have been fetched yet.
         self._last, self._before = (Samples.on(self._device, sequences_max) for _ in range(2))
 
@@ -115,6 +120,7 @@ class Runner:
             )
             samples.likely = self._likely(logits, plan, tokens)
         samples.scored = self._score(plan)
+        samples.pooled = self._pool(plan)
         samples.send()
         return samples
 
@@ -137,6 +143,13 @@ class Runner:
             row = torch.arange(len(logits), dtype=torch.int32, device=self._device)
             pieces.append(self._look(logits, row, token[piece], plan.top))
         return [self._fetch(torch.cat(parts)) for parts in zip(*pieces, strict=True)]
+
+    def _pool(self, plan: StepPlan) -> tuple[list[Owner], torch.Tensor] | None:
+        """Whose vectors this step makes, and they. The last thing to be asked of a forward."""
+        if not len(plan.pool_start):
+            return None
+        owners, vectors = self._pooler.launch(plan)
+        return owners, self._fetch(vectors)
 
     def _look(self, logits: torch.Tensor, row: torch.Tensor, token: torch.Tensor, top: int) -> list[torch.Tensor]:
         """What `likely` tells of these rows, and of a token of each."""

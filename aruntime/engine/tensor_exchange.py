@@ -9,27 +9,28 @@ it submits stays in its ring.
 """
 
 from array import array
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from aruntime.base import log
+from aruntime.engine.outbox import HELD_BYTES_MAX, Outbox
 from aruntime.engine.parts import Owner
 from aruntime.queue.channel import EngineChannel
 from aruntime.scheduler.scheduler import Scheduler
 
-HELD_BYTES_MAX = 64 << 20
 _BURST = 256  # messages or records moved for one front end before the next has its turn
 
 
 @dataclass(slots=True, eq=False)
 class _Peer:
     channel: EngineChannel
-    results: deque[tuple[int, int, bytes]] = field(
-        default_factory=deque
-    )  # slot, generation, what it has no room for yet
-    held_bytes: int = 0
+    results: Outbox
+    inputs_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Of inputs, and of results that it has no room for yet."""
+        return self.inputs_bytes + self.results.bytes
 
 
 class TensorExchange:
@@ -44,7 +45,7 @@ class TensorExchange:
     def attach(self, front_end: int, channel: EngineChannel) -> None:
         """Read from and answer to `front_end` through `channel`; what an earlier one of that number held vanishes."""
         self.detach(front_end)
-        self._peers[front_end] = _Peer(channel)
+        self._peers[front_end] = _Peer(channel, Outbox(channel))
 
     def detach(self, front_end: int) -> None:
         """Forget a front end: its requests vanish, nobody is told."""
@@ -67,14 +68,7 @@ class TensorExchange:
         """Let the front end have the result before the end. False: it is larger than the ring, or nobody is there."""
         front_end, slot, generation = owner
         peer = self._peers.get(front_end)
-        if peer is None:
-            return False
-        if len(result) > peer.channel.result_bytes_max:
-            log.warning("engine.result_too_large", got=len(result), bytes_max=peer.channel.result_bytes_max)
-            return False
-        peer.results.append((slot, generation, result))
-        peer.held_bytes += len(result)
-        return True
+        return peer is not None and peer.results.add(slot, generation, result)
 
     def receive(self) -> None:
         """Take in what the front ends have submitted and cancelled. A malformed message is counted and dropped."""
@@ -93,10 +87,7 @@ class TensorExchange:
         Returns whether more is left for which no bell will ring: no, a front end rings when it has taken results.
         """
         for front_end, peer in self._peers.items():
-            wrote = False
-            while peer.results and peer.channel.try_result(*peer.results[0]):
-                peer.held_bytes -= len(peer.results.popleft()[2])
-                wrote = True
+            wrote = peer.results.flush()
             while not peer.results and self._send(front_end, peer):
                 wrote = True
             if wrote or peer.results:
@@ -154,4 +145,4 @@ class TensorExchange:
 
     def _count(self, front_end: int, more_bytes: int) -> None:
         if front_end in self._peers:
-            self._peers[front_end].held_bytes += more_bytes
+            self._peers[front_end].inputs_bytes += more_bytes

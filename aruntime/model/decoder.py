@@ -85,6 +85,15 @@ class Decoder:
         """The logits of other rows `index` of the `tokens` that the last forward computed; its own are lost."""
         return self._logits(self._work.rows(tokens), index)
 
+    def states(self, tokens: int) -> Tensor:
+        """The states [T, hidden] behind the last norm, of the `tokens` that the last forward computed.
+
+        The last thing to be asked of a forward, and once; a view, valid until the next.
+        """
+        rows = self._work.rows(tokens)
+        rms_norm(rows.x, self._weights.norm, rows.normed, eps=self.config.norm_eps, residual=rows.residual)
+        return rows.normed
+
     def _logits(self, rows: "_Rows", sample_index: Tensor) -> Tensor:
         work = self._work
         count = len(sample_index)

@@ -41,6 +41,7 @@ class FrontEndChannel:
         bad_words: int = 0,
         bad_word_tokens: int = 0,
         grammar_bytes: int = 0,
+        pooling: int = 0,
         payload: bytes = b"",
     ) -> bool: ...
     def try_cancel(self, slot: int, generation: int) -> bool: ...

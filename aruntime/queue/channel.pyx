@@ -7,7 +7,8 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from aruntime.queue.records cimport (
-    FinishReason, MessageKind, OutputRecord, Priority, RecordKind, SubmitHead, kRequestIdBytes, kStopTokensMax,
+    FinishReason, MessageKind, OutputRecord, Pooling, Priority, RecordKind, SubmitHead, kRequestIdBytes,
+    kStopTokensMax,
 )
 
 
@@ -49,7 +50,8 @@ cdef class FrontEndChannel:
                    float top_p, float min_p, float presence_penalty, float frequency_penalty,
                    float repetition_penalty, int32_t top_k, bint ignore_eos, uint64_t seed,
                    uint8_t top_logprobs=0, bint prompt_logprobs=False, uint16_t bias_pairs=0, uint16_t bad_words=0,
-                   uint16_t bad_word_tokens=0, uint32_t grammar_bytes=0, bytes payload=b""):
+                   uint16_t bad_word_tokens=0, uint32_t grammar_bytes=0, uint8_t pooling=0,
+                   bytes payload=b""):
         """Publish one request, and ring the engine if it sleeps. False when the ring has no room for it now.
 
         `prompt` is int32 [tokens]. Moments are of the monotonic clock. `payload` and what counts its parts are those of
@@ -96,6 +98,7 @@ cdef class FrontEndChannel:
         head.steering.bad_words = bad_words
         head.steering.bad_word_tokens = bad_word_tokens
         head.steering.grammar_bytes = grammar_bytes
+        head.pooling = <Pooling> pooling
         return end.try_submit(head, &prompt[0], <const byte*> (<const char*> payload))
 
     def try_cancel(self, uint32_t slot, uint32_t generation):
@@ -268,4 +271,5 @@ cdef dict _head_as_dict(SubmitHead& head):
         "bad_words": head.steering.bad_words,
         "bad_word_tokens": head.steering.bad_word_tokens,
         "grammar_bytes": head.steering.grammar_bytes,
+        "pooling": <int> (<uint8_t> head.pooling),
     }

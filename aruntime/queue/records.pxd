@@ -21,6 +21,11 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         kAlternative
         kPromptToken
 
+    enum class Pooling(uint8_t):
+        kNone
+        kMean
+        kLast
+
     enum class MessageKind(uint32_t):
         kSubmit
         kCancel
@@ -67,6 +72,7 @@ cdef extern from "queue/records.hpp" namespace "aruntime" nogil:
         uint32_t payload_bytes
         SamplingParams sampling
         Steering steering
+        Pooling pooling
         int32_t* stop_token_ids
         char* request_id
 

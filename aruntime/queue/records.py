@@ -36,6 +36,14 @@ class Priority(IntEnum):
     BATCH = 2
 
 
+class Pooling(IntEnum):
+    """What is wanted of a prompt instead of an answer: one vector, of all its tokens' states or of the last one's."""
+
+    NONE = 0
+    MEAN = 1
+    LAST = 2
+
+
 def submit_cells(prompt_tokens: int, payload_bytes: int = 0) -> int:
     """Cells of the submit ring that a request with such a prompt and payload takes."""
     return 5 + -(-prompt_tokens // 16) + -(-payload_bytes // CELL_BYTES)

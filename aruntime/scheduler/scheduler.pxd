@@ -123,6 +123,12 @@ cdef extern from "scheduler/scheduler.hpp" namespace "aruntime" nogil:
         vector[int32_t] penalty_token
         vector[int32_t] penalty_output_count
         vector[int32_t] penalty_in_prompt
+        vector[int32_t] pool_sequence
+        vector[int32_t] pool_start
+        vector[int32_t] pool_end
+        vector[int32_t] pool_place
+        vector[int32_t] pool_carry
+        vector[int32_t] pool_divisor
         vector[CppPlanned] planned
 
     cppclass CppScheduler "aruntime::Scheduler":

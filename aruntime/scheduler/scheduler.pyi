@@ -79,8 +79,14 @@ class StepPlan:
     penalty_token: _Ints
     penalty_output_count: _Ints
     penalty_in_prompt: _Ints
+    pool_start: _Ints
+    pool_end: _Ints
+    pool_place: _Ints
+    pool_carry: _Ints
+    pool_divisor: _Ints
     def owners(self) -> list[tuple[int, int, int]]: ...
     def guided_owners(self) -> list[tuple[int, int, int]]: ...
+    def pool_owners(self) -> list[tuple[int, int, int]]: ...
 
 class Scheduler:
     def __init__(
@@ -129,6 +135,7 @@ class Scheduler:
         bad_word_tokens: int = 0,
         grammar_bytes: int = 0,
         payload: bytes = b"",
+        pooling: int = 0,
     ) -> int: ...
     def release(self, front_end: int, slot: int, generation: int, good: bool = True) -> None: ...
     def take_guided_ended(self) -> list[tuple[int, int, int]]: ...

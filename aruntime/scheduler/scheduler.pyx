@@ -13,7 +13,7 @@ from libcpp.vector cimport vector
 
 from aruntime.queue.channel cimport byte
 from aruntime.queue.records cimport (
-    FinishReason, OutputRecord, Priority, SubmitHead, kStopTokensMax, kTenantsMax,
+    FinishReason, OutputRecord, Pooling, Priority, SubmitHead, kStopTokensMax, kTenantsMax,
 )
 from aruntime.queue.table cimport SharedTable, Table
 
@@ -63,7 +63,8 @@ cdef class StepPlan:
     guided_row, guided_token [G]: rows of R that a grammar leads, what each of these said last or -1; `guided_owners`;
     likely_row [L]: rows of R whose `top` likeliest tokens are wanted; scored_index, scored_token [N]: rows of T, the token
     whose logprob is wanted, and the `top` likeliest there;
-    penalty_row, penalty_token, penalty_output_count, penalty_in_prompt [P]: one a row with penalties and token seen.
+    penalty_row, penalty_token, penalty_output_count, penalty_in_prompt [P]: one a row with penalties and token seen;
+    pool_start, pool_end, pool_place, pool_carry, pool_divisor [E]: what aruntime_kernels.pool reads; `pool_owners`.
     """
 
     cdef shared_ptr[CppScheduler] _owner
@@ -78,6 +79,7 @@ cdef class StepPlan:
     cdef readonly object bias_row, bias_token, bias, guided_row, guided_token
     cdef readonly object likely_row, scored_index, scored_token
     cdef readonly int top
+    cdef readonly object pool_start, pool_end, pool_place, pool_carry, pool_divisor
     cdef readonly object penalty_row, penalty_token, penalty_output_count, penalty_in_prompt
 
     cdef object _ints(self, const vector[int32_t]& column):
@@ -136,6 +138,9 @@ cdef class StepPlan:
         self.penalty_row, self.penalty_token = self._ints(plan.penalty_row), self._ints(plan.penalty_token)
         self.penalty_output_count = self._ints(plan.penalty_output_count)
         self.penalty_in_prompt = self._ints(plan.penalty_in_prompt)
+        self.pool_start, self.pool_end = self._ints(plan.pool_start), self._ints(plan.pool_end)
+        self.pool_place, self.pool_carry = self._ints(plan.pool_place), self._ints(plan.pool_carry)
+        self.pool_divisor = self._ints(plan.pool_divisor)
 
     def owners(self):
         """Whose the sequences are: (front_end, slot, generation) [S]. Until the step is committed."""
@@ -145,6 +150,11 @@ cdef class StepPlan:
         """Whose the guided rows are: (front_end, slot, generation) [G]. Until the step is committed."""
         return [owner_of(self._plan.planned[i].sequence) for i in range(self._plan.planned.size())
                 if self._plan.planned[i].sequence.guided and self._plan.planned[i].sample_row >= 0]
+
+    def pool_owners(self):
+        """Whose the pooled chunks are: (front_end, slot, generation) [E]. Until the step is committed."""
+        return [owner_of(self._plan.planned[self._plan.pool_sequence[i]].sequence)
+                for i in range(self._plan.pool_sequence.size())]
 
 
 cdef class Scheduler:
@@ -228,6 +238,7 @@ cdef class Scheduler:
         uint16_t bad_word_tokens=0,
         uint32_t grammar_bytes=0,
         bytes payload=b"",
+        uint8_t pooling=0,
     ) -> int:
         """Let a sequence wait for its turn. Returns a FinishReason: 0 (kNone) accepted, else why not.
 
@@ -262,6 +273,7 @@ cdef class Scheduler:
         head.sampling.top_k = top_k
         head.sampling.ignore_eos = ignore_eos
         head.sampling.seed = seed
+        head.pooling = <Pooling> pooling
         head.steering.top_logprobs = top_logprobs
         head.steering.prompt_logprobs = prompt_logprobs
         head.steering.bias_pairs = bias_pairs

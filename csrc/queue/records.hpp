@@ -2,7 +2,7 @@
 //
 //   submit ring   front end -> engine   messages of 64-byte cells: a head, a prompt, a payload
 //   output ring   engine -> front end   one 32-byte record a token or an end
-//   result ring   engine -> front end   messages of 64-byte cells: a head, then what a tensor model has answered
+//   result ring   engine -> front end   messages of 64-byte cells: a head, then a tensor model's answer, or a vector
 //
 // Shared memory is an input: the reader copies a message out and checks every length, slot and number before use.
 #pragma once
@@ -40,6 +40,13 @@ enum class FinishReason : std::uint8_t {
   kInvalid = 7,    // the submitted record was malformed (a bug or a hostile neighbour)
   kDraining = 8,   // the engine is shutting down and could not finish it
   kGrammar = 9,    // its grammar cannot be compiled, or cannot be followed any further
+};
+
+// What is wanted of a prompt instead of an answer: one vector, of the last layer's states.
+enum class Pooling : std::uint8_t {
+  kNone = 0,
+  kMean = 1,  // of all its tokens
+  kLast = 2,  // that of its last token
 };
 
 // temperature 0 is greedy. top_k 0, top_p 1, min_p 0, penalties 0, repetition_penalty 1 are off.
@@ -88,6 +95,7 @@ struct alignas(kCellBytes) SubmitHead {
   std::uint32_t payload_bytes = 0;
   alignas(kCellBytes) SamplingParams sampling;
   Steering steering;
+  Pooling pooling = Pooling::kNone;  // else max_tokens is 1, and no token is sampled
   alignas(kCellBytes) std::int32_t stop_token_ids[kStopTokensMax] = {};
   char request_id[kRequestIdBytes] = {};  // padded with zeros
 };

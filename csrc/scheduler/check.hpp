@@ -29,10 +29,17 @@ inline bool is_valid(const Steering& steering, std::uint32_t payload_bytes) noex
          payload_bytes == payload_bytes_of(steering);
 }
 
+// A vector has no tokens that anything could be asked of.
+inline bool is_valid(Pooling pooling, const SubmitHead& head) noexcept {
+  return pooling == Pooling::kNone ||
+         (pooling <= Pooling::kLast && head.max_tokens == 1 && head.payload_bytes == 0 &&
+          head.steering.top_logprobs == 0 && head.steering.prompt_logprobs == 0);
+}
+
 // `prompt` holds head.prompt_tokens ids.
 inline bool is_valid(const SubmitHead& head, const std::int32_t* prompt, const Limits& limits) noexcept {
   return head.prompt_tokens >= 1 && head.prompt_tokens < static_cast<std::uint32_t>(limits.tokens_max()) &&
-         head.max_tokens >= 1 && head.stop_tokens <= kStopTokensMax &&
+         head.max_tokens >= 1 && head.stop_tokens <= kStopTokensMax && is_valid(head.pooling, head) &&
          head.priority <= Priority::kBatch && head.tenant < kTenantsMax && std::isfinite(head.arrived_s) &&
          head.deadline_s > -std::numeric_limits<double>::infinity() &&
          is_valid(head.sampling) && is_valid(head.steering, head.payload_bytes) &&

@@ -63,12 +63,15 @@ inline void Scheduler::check_running() const {
     ensure(sequence.planned + 1 == sequence.size() + sequence.pending, "decoding with more than one token to go",
            sequence.slot);
   }
-  std::int64_t running = 0, paused = 0, tokens_left = 0;
+  std::int64_t running = 0, paused = 0, tokens_left = 0, pooling = 0;
   for (const Sequence& sequence : sequences_) {
     const bool lives = sequence.state != State::kFree && sequence.state != State::kFinished;
     tokens_left += lives ? sequence.tokens_left() : 0;
     running += sequence.running();
     paused += sequence.state == State::kPaused;
+    pooling += sequence.pool_place >= 0;
+    ensure((sequence.pool_place >= 0) == (sequence.resident() && sequence.pooling == Pooling::kMean),
+           "a place for a sum that is not made", sequence.slot);
     if (sequence.state != State::kPrefilling) continue;
     ensure(sequence.planned < sequence.size(), "nothing to prefill", sequence.slot);
     ensure(static_cast<std::int32_t>(sequence.blocks.size()) == limits_.blocks_for(sequence.size()),
@@ -77,6 +80,8 @@ inline void Scheduler::check_running() const {
   ensure(running == counted_.running && paused == counted_.paused, "running or paused miscounted", running);
   ensure(tokens_left == counted_.tokens_left, "tokens left miscounted", tokens_left);
   ensure(running <= limits_.sequences_max, "too many run", running);
+  ensure(pooling + static_cast<std::int64_t>(pool_places_.size()) == limits_.sequences_max, "places for sums miscounted",
+         pooling);
 }
 
 inline void Scheduler::check_deadlines() const {

@@ -17,6 +17,7 @@ inline Scheduler::Scheduler(const Limits& limits, std::vector<std::int32_t> eos)
   followers_.reserve(limits.here_max());
   decoding_.reserve(static_cast<std::size_t>(limits.sequences_max));
   chosen_.reserve(static_cast<std::size_t>(limits.sequences_max));
+  for (std::int32_t place = limits.sequences_max; place-- > 0;) pool_places_.push_back(place);
   match_.blocks.reserve(static_cast<std::size_t>(limits.blocks_for(limits.tokens_max())));
 }
 
@@ -119,6 +120,7 @@ inline void Scheduler::cancel(std::uint32_t front_end, std::uint32_t slot, std::
 inline void Scheduler::pause(std::uint32_t front_end, std::uint32_t slot, std::uint32_t generation) {
   Sequence* sequence = find(front_end, slot, generation);
   if (!sequence || sequence->state == State::kPaused) return;
+  if (sequence->pooling != Pooling::kNone) return;  // there is nothing to hold back but its end
   if (sequence->state == State::kPrefilling) preempt(*sequence);
   if (sequence->state == State::kDecoding) {
     stop_running(*sequence);

@@ -165,6 +165,8 @@ class Scheduler {
   void publish(Sequence& sequence);
   void accept(Sequence& sequence, std::int32_t token, float logprob);
   void tell_more(const StepPlan& step, const PlannedTelling& part, const Likelihoods& sampled, const Likelihoods& scored);
+  void accept_vector(Sequence& sequence);
+  void count_prompt(const Sequence& sequence) noexcept;
   void end_step() noexcept;
   void learn(const StepPlan& step, double now_s) noexcept;
   void forecast(Stats& now) const noexcept;
@@ -211,6 +213,7 @@ class Scheduler {
   StepWork decodes_;                 // of the last plan
   std::vector<Chosen> chosen_;       // for the step that is being planned
   List<Sequence, &Sequence::resident_link> residents_;
+  std::vector<std::int32_t> pool_places_;  // those that are free, of as many as there may be in a step
   Heap<Sequence, &Sequence::deadline_place, Earlier> deadlines_;
 
   std::array<StepPlan, kStepsUnderWay> steps_;

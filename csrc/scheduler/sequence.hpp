@@ -62,6 +62,8 @@ struct Sequence {
   bool asks_more = false;   // one of what few ask for: penalties, guidance, a grammar, likelihoods
 
   SamplingParams sampling;
+  Pooling pooling = Pooling::kNone;
+  std::int32_t pool_place = -1;  // where its sum is kept between two chunks, while it is resident: of a mean
   std::int32_t min_tokens = 0;
   std::vector<std::int32_t> stops;  // tokens that end it, end-of-sequence included
   std::unique_ptr<TokenCounts> counts;  // only when a penalty is set
@@ -88,6 +90,7 @@ struct Sequence {
   bool following() const noexcept { return awaited.id != 0; }
   // Of its tokens, from the first on: what others have computed can stand for these.
   std::int32_t shareable() const noexcept {
+    if (pooling == Pooling::kMean) return 0;  // every token's state is wanted
     return telling && telling->scored < telling->rows ? telling->scored : size() - 1;  // the last one's logits are wanted
   }
   bool has_untold() const noexcept { return delivered < outputs() || (telling && telling->has_untold(delivered, outputs())); }
@@ -113,6 +116,7 @@ struct Sequence {
     blocks.reserve(static_cast<std::size_t>(limits.blocks_for(tokens_max)));
     prefixes.reserve(static_cast<std::size_t>(tokens_max / limits.block_tokens));
     sampling = head.sampling;
+    pooling = head.pooling;
     min_tokens = static_cast<std::int32_t>(std::min<std::uint32_t>(head.min_tokens, INT32_MAX));
     if (!sampling.ignore_eos) stops = eos;
     stops.insert(stops.end(), head.stop_token_ids, head.stop_token_ids + head.stop_tokens);

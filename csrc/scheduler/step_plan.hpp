@@ -1,6 +1,7 @@
 // The tokens of one step, as plain columns that a model reads.
 //
 //   T tokens, of S sequences in order, decodes first; R of them, in the same order, have their last logits sampled
+//   E of them give their states to a pool instead, with their last token or with all of them
 //
 // Columns keep their place and capacity for life (but those of what few ask for, from `banned_row` on, which grow), so a
 // step allocates nothing.
@@ -22,8 +23,10 @@ struct Planned {
   Sequence* sequence;
   std::uint64_t residence;
   std::int32_t tokens;
-  std::int32_t sample_row;  // -1: the chunk ends before the prompt does
+  std::int32_t sample_row;  // kNoSample: the chunk ends before the prompt does
 };
+inline constexpr std::int32_t kNoSample = -1;
+inline constexpr std::int32_t kPooled = -2;  // in place of a sample: the prompt ends, and its vector is made
 
 // What else is wanted of a part.
 struct PlannedTelling {
@@ -61,6 +64,10 @@ class StepPlan {
   Column<float> bias;                                                    // what is added to its logit
   Column<std::int32_t> guided_row, guided_token;                         // whom a grammar leads; what it said last, or -1
   Column<std::int32_t> penalty_row, penalty_token, penalty_output_count, penalty_in_prompt;  // one a distinct token
+  Column<std::int32_t> pool_sequence, pool_start, pool_end;  // [E] which of S; the rows of T that count, from and up to
+  Column<std::int32_t> pool_place;                           // [E] where their sum is kept
+  Column<std::int32_t> pool_carry;                           // [E] 1: it goes on from the sum that is there
+  Column<std::int32_t> pool_divisor;                         // [E] 0: the sum is kept; else the vector is the sum by this
 
   Column<std::int32_t> likely_row;                                       // rows of R whose likeliest tokens are wanted
   Column<std::int32_t> scored_index, scored_token;                       // rows of T, and the token whose logprob is wanted
@@ -93,7 +100,8 @@ class StepPlan {
     if (rare) clear_rare();
   }
 
-  // Adds the next `count` tokens of `sequence`, whose blocks are there. They are sampled if they end its tokens.
+  // Adds the next `count` tokens of `sequence`, whose blocks are there. They are sampled, or its vector is made, if they
+  // end its tokens.
   void add(Sequence& sequence, std::int32_t count) {
     const std::int32_t from = sequence.planned, end = from + count;
     const auto row = static_cast<std::size_t>(sequences++);
@@ -103,17 +111,23 @@ class StepPlan {
     query_start[row + 1] = tokens;
     context_len[row] = end;
     write_table(row, sequence);
-    const bool samples_last = end == sequence.size() + sequence.pending;
-    planned.push_back({&sequence, sequence.residence, count, samples_last ? samples : -1});
+    const bool ends = end == sequence.size() + sequence.pending;
+    const bool pools = sequence.pooling != Pooling::kNone;
+    planned.push_back({&sequence, sequence.residence, count, !ends ? kNoSample : pools ? kPooled : samples});
     if (sequence.asks_more && sequence.telling) add_telling(*sequence.telling, sequence, from, end);
-    if (samples_last) add_sample(sequence);
+    if (pools) {
+      add_pool(sequence, from, ends);
+    } else if (ends) {
+      add_sample(sequence);
+    }
   }
 
  private:
   void clear_rare() noexcept {
     for (auto* column : {&penalty_row, &penalty_token, &penalty_output_count, &penalty_in_prompt, &banned_row,
                          &banned_token, &bias_row, &bias_token, &guided_row, &guided_token, &likely_row, &scored_index,
-                         &scored_token}) {
+                         &scored_token, &pool_sequence, &pool_start, &pool_end, &pool_place, &pool_carry,
+                         &pool_divisor}) {
       column->clear();
     }
     bias.clear();
@@ -213,6 +227,20 @@ class StepPlan {
     bias.insert(bias.end(), guidance.bias.begin(), guidance.bias.end());
     guidance.each_ban(sequence.tokens.data() + sequence.prompt_tokens, static_cast<std::size_t>(sequence.outputs()),
                       [&](std::int32_t token) { ban(row, token); });
+  }
+
+  // The tokens from the place `from` on, just added, give their states to a pool.
+  void add_pool(Sequence& sequence, std::int32_t from, bool ends) {
+    sequence.pending += ends;  // of its vector, as of a sample: nothing more is computed for it
+    const bool mean = sequence.pooling == Pooling::kMean;
+    if (!mean && !ends) return;
+    rare = true;
+    pool_sequence.push_back(sequences - 1);
+    pool_start.push_back(mean ? query_start[static_cast<std::size_t>(sequences - 1)] : tokens - 1);
+    pool_end.push_back(tokens);
+    pool_place.push_back(sequence.pool_place);
+    pool_carry.push_back(mean && from > 0);
+    pool_divisor.push_back(!ends ? 0 : mean ? sequence.prompt_tokens : 1);
   }
 
   void penalize(std::int32_t row, const TokenCounts& counts) {

@@ -187,6 +187,10 @@ inline void Scheduler::settle(Sequence& sequence, std::int32_t fresh) {
   if (sequence.taken_up_size == 0) sequence.cached_tokens = std::min(cached, sequence.prompt_tokens);
   sequence.charged = std::max(sequence.charged, cached);
   sequence.planned = sequence.computed = cached;
+  if (sequence.pooling == Pooling::kMean) {  // there is a place: whoever has one is in the steps
+    sequence.pool_place = pool_places_.back();
+    pool_places_.pop_back();
+  }
   sequence.taken_up_size = sequence.size();
   sequence.prefix = match_.prefix;
   sequence.published = shared;
@@ -216,7 +220,10 @@ inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs,
       if (sequence.residence != row.residence) continue;  // it ended or yielded while the step ran
       sequence.computed += row.tokens;
       publish(sequence);
-      if (row.sample_row < 0) continue;
+      if (row.sample_row < 0) {
+        if (row.sample_row == kPooled) accept_vector(sequence);
+        continue;
+      }
       --sequence.pending;
       accept(sequence, tokens[row.sample_row], logprobs ? logprobs[row.sample_row] : 0.0f);
     }
@@ -274,10 +281,7 @@ inline void Scheduler::publish(Sequence& sequence) {
 
 // Takes one sampled token into a sequence, which may be its last.
 inline void Scheduler::accept(Sequence& sequence, std::int32_t token, float logprob) {
-  if (sequence.outputs() == 0) {
-    counted_.prompt_tokens += sequence.prompt_tokens;
-    counted_.cached_tokens += sequence.cached_tokens;
-  }
+  if (sequence.outputs() == 0) count_prompt(sequence);
   // A broken model must not put its numbers into the next step's embedding lookup.
   if (!are_tokens(&token, 1, limits_.vocab)) {
     const bool astray = sequence.guided && token == kNoToken;
@@ -304,6 +308,17 @@ inline void Scheduler::tell_more(const StepPlan& step, const PlannedTelling& par
     front_ends_[sequence.front_end].tell(sequence);
   }
   if (part.likely_row >= 0) telling.add_alternatives_to(sequence.outputs(), sampled, part.likely_row);
+}
+
+// The vector of a sequence is made, which is all that it was here for.
+inline void Scheduler::accept_vector(Sequence& sequence) {
+  count_prompt(sequence);
+  finish_by_itself(sequence, FinishReason::kLength);
+}
+
+inline void Scheduler::count_prompt(const Sequence& sequence) noexcept {
+  counted_.prompt_tokens += sequence.prompt_tokens;
+  counted_.cached_tokens += sequence.cached_tokens;
 }
 
 inline void Scheduler::finish_by_itself(Sequence& sequence, FinishReason reason) {

@@ -53,6 +53,8 @@ inline void Scheduler::vacate(Sequence& sequence) {
   sequence.chosen = false;
   sequence.planned = sequence.computed = sequence.pending = 0;
   sequence.announced = sequence.published = 0;
+  if (sequence.pool_place >= 0) pool_places_.push_back(sequence.pool_place);
+  sequence.pool_place = -1;
 }
 
 // Takes a running sequence out of the steps; it keeps its blocks.

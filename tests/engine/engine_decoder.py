@@ -42,6 +42,7 @@ class Told:
     logprobs: list[float] = field(default_factory=list)
     alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
     prompt: list[tuple[int, float, list[tuple[int, float]]]] = field(default_factory=list)
+    vector: bytes = b""
 
     def take(self, token: int, logprob: float, kind: int, before: list[tuple[int, float]]) -> None:
         if kind == RecordKind.ALTERNATIVE:
@@ -83,8 +84,10 @@ def answers(checkpoint: Path, requests: list[dict[str, Any]], *, steps_ahead: in
         elif not under_way:
             break
         while len(under_way) > (steps_ahead if plan.tokens else 0):
-            tokens, logprobs, *more = under_way.pop(0).fetch()
-            scheduler.commit(tokens, 0.0, logprobs, *more)
+            sampled = under_way.pop(0).fetch()
+            for (_, slot, _), vector in sampled.vectors:
+                told[slot].vector = vector
+            scheduler.commit(sampled.tokens, 0.0, sampled.logprobs, sampled.likely, sampled.scored)
         for slot, _, token, _, _, _, logprob, kind in scheduler.take_outputs(1):
             told[slot].take(token, logprob, kind, before[slot])
     scheduler.check_integrity()

@@ -176,6 +176,33 @@ def test_a_ring_too_small_for_a_prompt_s_logprobs_loses_none_and_holds_up_nobody
     assert mine == prompt + [(token, place, kind) for place in range(3) for token, kind in ((5, 1), (6, 1), (5, 0))]
 
 
+def test_vectors_come_before_the_ends_of_their_sequences_however_small_the_ring(world: World) -> None:
+    """A ring with room for one vector of sixteen numbers; another sequence's tokens share the steps."""
+
+    def with_vectors(plan: StepPlan) -> tuple[Any, ...]:
+        owners = zip(plan.pool_owners(), plan.pool_divisor.tolist(), strict=True)
+        return *world.model.fives(plan), [(owner, bytes([owner[1]]) * 64) for owner, divisor in owners if divisor]
+
+    world.model.step = with_vectors
+    for slot in range(1, 4):
+        world.submit(slot, max_tokens=1, pooling=slot % 2 + 1)
+    world.submit(4)
+    time.sleep(0.1)
+    found: dict[int, bytes] = {}
+    ends: list[int] = []
+    tokens: list[int] = []
+    deadline = time.monotonic() + 5
+    while len(ends) < 4:
+        assert time.monotonic() < deadline
+        records = world.front.take()
+        found |= {slot: result for slot, _, result in world.front.take_results()}
+        assert {record[0] for record in records if record[4] and record[0] < 4} <= set(found)
+        tokens += [record[2] for record in records if record[2] >= 0]
+        ends += [record[0] for record in records if record[4]]
+    assert found == {slot: bytes([slot]) * 64 for slot in range(1, 4)}
+    assert tokens == [5, 5, 5]
+
+
 def test_a_cancel_frees_the_blocks(world: World) -> None:
     release = threading.Event()
 

@@ -29,6 +29,7 @@ from aruntime_kernels import (
     likely,
     logits,
     mask,
+    pool,
     prefill_attention,
     rms_norm,
     rotary,
@@ -168,6 +169,9 @@ def every_launch() -> dict[str, Launch]:
         "penalize": launches_of(logits, lambda: logits.penalize_triton(scores, *pairs, *pairs, *penalties)),
         "ban": launches_of(logits, lambda: logits.ban_triton(scores, *pairs)),
         "bias": launches_of(logits, lambda: logits.bias_triton(scores, *pairs, floats(32))),
+        "pool": launches_of(
+            pool, lambda: pool.pool_triton(key[:, 0], *(ints(8) for _ in range(5)), floats(64, 128), floats(8, 128))
+        ),
         "likely": launches_of(
             likely, lambda: likely.likely_triton(scores, *pairs, floats(32), ints(32, 20), floats(32, 20))
         ),

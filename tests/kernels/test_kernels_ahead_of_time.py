@@ -16,7 +16,7 @@ KERNELS = [
     *("decode", "decode-merge", "decode-window", "decode-padded-window", "decode-256"),
     *("prefill", "prefill-window", "prefill-padded", "prefill-padded-window", "prefill-256", "prefill-64"),
     *("store_kv", "rms_norm", "rms_norm-head", "rotary", "silu_mul", "penalize", "ban", "bias", "mask"),
-    *("likely", "sample"),
+    *("likely", "pool", "sample"),
 ]
 
 

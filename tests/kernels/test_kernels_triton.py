@@ -12,6 +12,7 @@ from aruntime_kernels.logits import (
     penalize_reference,
     penalize_triton,
 )
+from aruntime_kernels.pool import pool_reference, pool_triton
 from aruntime_kernels.prefill_attention import prefill_attention_reference, prefill_attention_triton
 from aruntime_kernels.rms_norm import rms_norm_reference, rms_norm_triton
 from aruntime_kernels.rotary import rotary_reference, rotary_triton
@@ -58,6 +59,30 @@ def test_silu_mul_is_its_reference(dtype: torch.dtype, size: int) -> None:
     silu_mul_triton(gate_up, got)
     silu_mul_reference(gate_up, want)
     close(got, want, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 100, 300])
+def test_pool_is_its_reference_and_writes_nothing_else(dtype: torch.dtype, size: int) -> None:
+    x = normal(20, size, dtype=dtype)
+    # A text whole, the last state of one, a first chunk, one that goes on, the last chunk of a third.
+    chunks = (
+        ints(0, 6, 7, 9, 12),
+        ints(6, 7, 9, 12, 20),
+        ints(0, 1, 2, 3, 4),
+        ints(0, 0, 0, 1, 1),
+        ints(6, 1, 0, 0, 30),
+    )
+    sums = normal(6, size)
+    sums[[0, 1, 2]] = float("nan")  # of others, before
+    got, want = (sums.clone(), nan(5, size)), (sums.clone(), nan(5, size))
+    pool_triton(x, *chunks, *got)
+    pool_reference(x, *chunks, *want)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5, equal_nan=True)
+    close(want[1][0], x[:6].float().mean(dim=0))
+    assert torch.equal(want[1][1], x[6].float())
+    assert torch.isnan(want[1][2:4]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

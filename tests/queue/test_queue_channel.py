@@ -34,6 +34,7 @@ OUTPUT = st.tuples(U32, U32, I32, U32, st.integers(0, 8), U32, F32, st.integers(
         | {"top_k": I32, "seed": st.integers(0, 2**64 - 1), "ignore_eos": st.booleans(), "priority": st.integers(0, 2)}
         | {name: U16 for name in ("bias_pairs", "bad_words", "bad_word_tokens")}
         | {"grammar_bytes": U32, "top_logprobs": st.integers(0, 255), "prompt_logprobs": st.booleans()}
+        | {"pooling": st.integers(0, 2)}
     ),
 )
 def test_every_number_of_a_submit_arrives_untouched(

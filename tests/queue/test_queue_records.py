@@ -8,12 +8,12 @@ import pytest
 
 from aruntime.admission.refusals import Refusal
 from aruntime.queue import steering
-from aruntime.queue.records import FinishReason, Priority, RecordKind
+from aruntime.queue.records import FinishReason, Pooling, Priority, RecordKind
 
 HEADERS = "".join(path.read_text() for path in (Path(__file__).parents[2] / "csrc").rglob("*.hpp"))
 
 
-@pytest.mark.parametrize("kind", [FinishReason, Priority, RecordKind, Refusal])
+@pytest.mark.parametrize("kind", [FinishReason, Pooling, Priority, RecordKind, Refusal])
 def test_python_and_cpp_agree_on(kind: type[IntEnum]) -> None:
     body = re.search(rf"enum class {kind.__name__} : [\w:]+ \{{(.*?)\}};", HEADERS, re.DOTALL)
     assert body is not None

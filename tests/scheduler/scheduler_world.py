@@ -3,6 +3,7 @@
 The model's next token is a hash of the seed, the ordinal and all tokens that it reads from the cache through the
 block table. So a wrong slot, table, position, chunk or ordinal, a block that two write, or one read before it is
 written, is a wrong token or a failed check; and what each request must be told can be computed without a scheduler.
+The sum of states that a pool keeps is the list of their tokens.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ VOCAB = 4096
 EOS = 2
 Key = tuple[int, int, int]  # front end, slot, generation
 ALTERNATIVE = 1
+MEAN = 1
 GARBAGE = (-1, -1)  # what a step writes for a sequence that has ended meanwhile
 
 
@@ -62,6 +64,7 @@ class Request:
     grammar: str = ""
     top_logprobs: int = 0
     prompt_logprobs: bool = False
+    pooling: int = 0
     alternatives: list[int] = field(default_factory=list)  # to the token that is told next
     prompt_told: list[int] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
@@ -82,7 +85,7 @@ class Request:
     def answer(self, context_max: int) -> tuple[list[int], int]:
         """The tokens and the end of an undisturbed run."""
         tokens: list[int] = []
-        while len(tokens) < self.max_tokens and len(self.prompt) + len(tokens) < context_max:
+        while not self.pooling and len(tokens) < self.max_tokens and len(self.prompt) + len(tokens) < context_max:
             token = next_token(self.seed, len(tokens), self.prompt + tokens, self.banned(tokens))
             if token in self.stops:
                 return tokens, STOP
@@ -96,7 +99,9 @@ class Step:
 
     plan: StepPlan
     owners: list[Request]
+    pool_owners: list[Request]
     sampled: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None = None
+    pooled: list[Request] = field(default_factory=list)  # whose vectors it makes
 
 
 class World:
@@ -114,6 +119,8 @@ class World:
         ] = {}  # slot: token, hash of all tokens up to it and the root they are under
         self.sampled: dict[Key, list[int]] = {}  # also the stop token
         self.released: set[Key] = set()
+        self.sums: dict[int, tuple[Key, list[int]]] = {}  # place: whose, and the tokens in it
+        self.pooled: set[Key] = set()  # those whose vectors have been made
         self.under_way: list[Step] = []
         self.last_sample: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None = None
         self.groups: dict[int, int] = {}  # tenant: prefix group
@@ -145,6 +152,7 @@ class World:
             seed=request.seed,
             top_logprobs=request.top_logprobs,
             prompt_logprobs=request.prompt_logprobs,
+            pooling=request.pooling,
             **steering(request.logit_bias, request.bad_words, request.grammar)._asdict(),
         )
         self.requests[request.key] = request
@@ -217,6 +225,7 @@ class World:
         tokens, finish = request.answer(min(self.context_max, cap))
         assert request.told == tokens[: len(request.told)]
         if request.finish in (STOP, LENGTH):
+            assert (request.key in self.pooled) == bool(request.pooling)
             assert (request.told, request.finish) == (tokens, finish)
             assert request.prompt_told == (request.prompt[1:] if request.prompt_logprobs else [])
         elif request.finish == CANCELLED:
@@ -236,13 +245,13 @@ class World:
         assert len({owner.key for owner in owners}) == plan.sequences == len(owners), "twice in one step"
         for owner in owners:
             assert not owner.cancelled
-            assert not owner.paused or owner.grammar  # while it is held, a pause says nothing new
+            assert not owner.paused or owner.grammar or owner.pooling  # while it is held, a pause says nothing new
             assert not owner.grammar or owner.key in self.released
             assert owner.deadline_s > self.now_s
         self._check_penalties(plan, owners)
         self._check_guidance(plan, owners)
         if plan.tokens:
-            self.under_way.append(Step(plan, owners))
+            self.under_way.append(Step(plan, owners, [self.requests[key] for key in plan.pool_owners()]))
         return plan
 
     def run(self) -> None:
@@ -252,6 +261,7 @@ class World:
                 for row in range(step.plan.sequences):
                     self._write_row(step, row)
                 self.last_sample = step.sampled = self._sample(step)
+                self._pool(step)
 
     def commit(self) -> None:
         """Commit the oldest step under way, which has run."""
@@ -260,6 +270,7 @@ class World:
             return
         step = self.under_way.pop(0)
         assert step.sampled is not None
+        self.pooled |= {owner.key for owner in step.pooled}
         plan = step.plan
         self.scheduler.commit(
             step.sampled,
@@ -423,3 +434,18 @@ class World:
                 assert plan.position[row] == len(mine)
                 mine.append(int(sampled[row]))
         return sampled
+
+    def _pool(self, step: Step) -> None:
+        """Sum up what the plan says, and check that a vector is of the whole prompt, or of its last token."""
+        plan = step.plan
+        columns = (plan.pool_start, plan.pool_end, plan.pool_place, plan.pool_carry, plan.pool_divisor)
+        rows = zip(step.pool_owners, *(column.tolist() for column in columns), strict=True)
+        for request, start, end, place, carry, divisor in rows:
+            assert carry == 0 or self.sums[place][0] == request.key, "a sum goes on that another has begun"
+            tokens = (self.sums[place][1] if carry else []) + plan.token_ids[start:end].tolist()
+            if not divisor:
+                self.sums[place] = (request.key, tokens)
+            else:
+                assert tokens == (request.prompt if request.pooling == MEAN else request.prompt[-1:])
+                assert divisor == len(tokens)
+                step.pooled.append(request)

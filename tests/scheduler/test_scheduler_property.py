@@ -93,6 +93,38 @@ class SchedulerMachine(RuleBasedStateMachine):
             )
         )
 
+    @rule(
+        front_end=FRONT_ENDS,
+        prompt=st.lists(st.integers(0, 20), max_size=20),
+        shared=st.integers(0, 20),
+        tenant=st.integers(0, 3),
+        pooling=st.integers(1, 2),
+        max_tokens=st.integers(1, 2),
+        timeout_s=st.sampled_from([float("inf"), 2.0]),
+    )
+    def submit_for_a_vector(
+        self,
+        front_end: int,
+        prompt: list[int],
+        shared: int,
+        tenant: int,
+        pooling: int,
+        max_tokens: int,
+        timeout_s: float,
+    ) -> None:
+        self.slot += 1
+        self.world.submit(
+            Request(
+                key=(front_end, self.slot, 0),
+                prompt=[*range(shared), *prompt],
+                max_tokens=max_tokens,
+                seed=0,
+                tenant=tenant,
+                pooling=pooling,
+                deadline_s=self.world.now_s + timeout_s,
+            )
+        )
+
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         if self.world.requests:
@@ -162,6 +194,8 @@ TestWhateverFrontEndsDo = SchedulerMachine.TestCase
 
 
 def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
+    if chance.random() < 0.2:
+        return random_vector(chance, slot, now_s)
     return Request(
         key=(slot % 3, slot, slot % 5),
         prompt=[chance.randrange(3), *range(chance.randrange(40)), *chance.choices(range(20), k=chance.randrange(20))],
@@ -180,6 +214,19 @@ def random_request(chance: random.Random, slot: int, now_s: float) -> Request:
         grammar=chance.choice(["", "", "", "g"]),
         top_logprobs=chance.choice([0, 0, 2, 20]),
         prompt_logprobs=chance.random() < 0.3,
+    )
+
+
+def random_vector(chance: random.Random, slot: int, now_s: float) -> Request:
+    return Request(
+        key=(slot % 3, slot, slot % 5),
+        prompt=[chance.randrange(3), *range(chance.randrange(70))],
+        tenant=chance.randrange(4),
+        max_tokens=1,
+        seed=0,
+        priority=chance.randrange(3),
+        deadline_s=now_s + chance.choice([float("inf"), 5.0]),
+        pooling=chance.choice([1, 2]),
     )
 
 
@@ -237,7 +284,7 @@ def test_a_random_life_keeps_every_promise(seed: int, ahead: int) -> None:
 def test_the_preempted_finish_with_the_tokens_of_an_undisturbed_run(seed: int) -> None:
     chance = random.Random(seed)
     world = World(sequences_max=8, step_tokens_max=24, waiting_max=200, context_max=120, block_tokens=4, blocks=40)
-    for slot in range(1, 80):
+    for slot in range(1, 100):
         request = random_request(chance, slot, 0.0)
         request.deadline_s = float("inf")
         world.submit(request)
