@@ -17,6 +17,7 @@ from aruntime.base import log
 from aruntime.control.commands import Commands
 from aruntime.control.line import Line
 from aruntime.control.view import ServedVersion, View
+from aruntime.model.embedding import Embedding
 from aruntime.model.identity import tokenizer_of
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import FrontEndChannel, create_bell
@@ -159,7 +160,8 @@ class Agent:
         try:
             if order.engine == "decoder" and order.key.tokenizer not in self._tokenizers:
                 self._tokenizers[order.key.tokenizer] = await asyncio.to_thread(_read_tokenizer, order)
-            self.view.serve(self._served(order, *fds))
+            embedding = await asyncio.to_thread(_read_embedding, order)
+            self.view.serve(self._served(order, embedding, *fds))
             self._say(Attached(replica=order.replica, epoch=order.epoch))
         except (ValueError, OSError) as error:
             log.error("replica.refused", model=order.model, version=order.version, reason=str(error))
@@ -173,7 +175,9 @@ class Agent:
         else:
             asyncio.get_running_loop().call_later(_LEAVE_S, self._leave, replica, epoch)
 
-    def _served(self, order: AttachReplica, channel: int, engine_bell: int, table: int) -> ServedVersion:
+    def _served(
+        self, order: AttachReplica, embedding: Embedding | None, channel: int, engine_bell: int, table: int
+    ) -> ServedVersion:
         bounds = self.view.bounds(order.replica)
         limits = RouteLimits(
             sequences_max=order.sequences_max,
@@ -197,6 +201,7 @@ class Agent:
             order.engine,
             order.inputs,
             order.outputs,
+            embedding,
         )
 
     def _say(self, message: Message, fds: Sequence[int] = ()) -> None:
@@ -225,6 +230,11 @@ def _read_tokenizer(order: AttachReplica) -> Tokenizer:
     if words := order.key.mismatch(order.key.model_copy(update={"tokenizer": tokenizer_of(folder)})):
         raise ValueError(f"the files have changed since they were verified: {words}")
     return tokenizer
+
+
+def _read_embedding(order: AttachReplica) -> Embedding | None:
+    """How a language model's vectors are made; ValueError when the files do not say."""
+    return Embedding.from_folder(Path(order.folder)) if order.engine == "decoder" else None
 
 
 def _tenant(entry: TenantEntry) -> Tenant:

@@ -24,6 +24,7 @@ from aruntime.control.health import STABLE, EngineHealth, Health, missing
 from aruntime.control.holding import Holding
 from aruntime.control.lives import READY
 from aruntime.control.rollout.traffic import goes_to_candidate, is_mirrored
+from aruntime.model.embedding import Embedding
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.columns import ENGINE_ROW, Column
 from aruntime.wire.control import Bounds, EngineKind, ModelState, ReplicaState, TensorSpec, VersionEntry
@@ -43,6 +44,7 @@ class ServedVersion:
     engine: EngineKind = "decoder"
     inputs: Sequence[TensorSpec] = ()
     outputs: Sequence[TensorSpec] = ()
+    embedding: Embedding | None = None  # of a language model
 
 
 @dataclass(frozen=True, slots=True)

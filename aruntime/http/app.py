@@ -2,6 +2,7 @@
 
 /v1/chat/completions  /v1/completions     completions.py -> generation.py
 /v1/messages[/count_tokens]               messages.py -> generation.py
+/v1/embeddings                            embeddings.py
 /tokenize  /detokenize                    tokens.py
 /v1/models[/{id}]  /health/*              status.py
 /openapi.json                             status.py, wire/openapi.py
@@ -31,6 +32,7 @@ from aruntime.http.auth import Auth
 from aruntime.http.completions import create_chat_completion, create_completion
 from aruntime.http.context import Context
 from aruntime.http.edge import Edge
+from aruntime.http.embeddings import create_embedding
 from aruntime.http.encoder import Encoder
 from aruntime.http.errors import answer
 from aruntime.http.keeper import Keeper
@@ -47,6 +49,7 @@ _PUBLIC = [
     Route("/v1/responses/{id}", responses.delete_response, methods=["DELETE"]),
     Route("/v1/responses/{id}/cancel", responses.cancel_response, methods=["POST"]),
     Route("/v1/responses/{id}/input_items", responses.list_input_items, methods=["GET"]),
+    Route("/v1/embeddings", create_embedding, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/v1/models", status.list_models, methods=["GET"]),

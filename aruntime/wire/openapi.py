@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from aruntime.wire.anthropic import CountBody, MessagesBody
 from aruntime.wire.body import Strict
+from aruntime.wire.embeddings import EmbeddingBody
 from aruntime.wire.openai import ChatBody, CompletionBody
 from aruntime.wire.responses import ResponseBody
 from aruntime.wire.tokens import Detokenize, TokenizeChat, TokenizeText
@@ -48,6 +49,7 @@ OPERATIONS = (
         error="AnthropicError",
     ),
     Operation("/v1/messages/count_tokens", "Count its tokens", (CountBody,), _TALK, error="AnthropicError"),
+    Operation("/v1/embeddings", "The vectors of texts", (EmbeddingBody,), {"input": "hi"}),
     Operation("/tokenize", "The ids of a text or a conversation", (TokenizeText, TokenizeChat), {"prompt": "hi"}),
     Operation("/detokenize", "The text of ids", (Detokenize,), {"tokens": [1]}),
 )

@@ -18,10 +18,11 @@ from aruntime.control.view import ServedVersion, View
 from aruntime.http.app import build_app
 from aruntime.http.keeper import Keeper
 from aruntime.http.limits import HttpLimits
+from aruntime.model.embedding import Embedding
 from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.channel import EngineChannel, FrontEndChannel, create_bell, create_channel
 from aruntime.queue.columns import COLUMNS, TABLE_ROWS
-from aruntime.queue.records import FinishReason, RecordKind
+from aruntime.queue.records import FinishReason, Pooling, RecordKind
 from aruntime.queue.table import Table, create_table
 from aruntime.wire.control import ModelState, ReplicaState, VersionEntry
 
@@ -64,7 +65,7 @@ class House:
         (folder / "tokenizer_config.json").write_text("{}")
         (folder / "chat_template.jinja").write_text(template)
         self.tokenizer = Tokenizer.from_folder(folder)
-        self._fds = [create_channel(1, 1024, 1024), create_bell(), create_bell(), create_table(TABLE_ROWS, COLUMNS)]
+        self._fds = [create_channel(1, 1024, 1024, 64), create_bell(), create_bell(), create_table(TABLE_ROWS, COLUMNS)]
         channel, engine_bell, bell, table = self._fds
         self.table = Table(table)
         self.engine = EngineChannel(channel, bell, 1)
@@ -73,7 +74,8 @@ class House:
         route = Route(0, 1, FrontEndChannel(channel, engine_bell, 1), self.table, RouteLimits(2, 2, context, 256))
         self.view.model_is(demo())
         self.view.state_is(ReplicaState(replica=0, model="demo", version=3, life="ready", reason=""))
-        self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route))
+        embedding = Embedding(Pooling.LAST, 4)
+        self.view.serve(ServedVersion("demo", 3, 5, self.tokenizer, route, embedding=embedding))
         self.view.door.open()
         self.app = build_app(self.view, limits=limits, keeper=keeper)
         self.cancelled: list[int] = []
@@ -107,6 +109,11 @@ class House:
             self.engine.send([(*at, -1, 0, finish, 0, 0.0)])
         self.engine.ring_bell()
 
+    def give(self, at: tuple[int, int], vector: bytes) -> None:
+        """Let a vector come, and then the end of its sequence."""
+        assert self.engine.try_result(*at, vector)
+        self.say(at, "", FinishReason.LENGTH)
+
     def score(
         self, at: tuple[int, int], said: list[int], finish: FinishReason, prompt: Sequence[int] = (), top: int = 0
     ) -> None:
@@ -133,7 +140,11 @@ class House:
             if message is None:
                 await asyncio.sleep(0.001)
             elif message[0] == "submit":
-                self.say((message[1], message[2]), text, finish)  # type: ignore[arg-type]
+                at, wants_vector = (message[1], message[2]), message[4]["pooling"]  # type: ignore[index]
+                if wants_vector:
+                    self.give(at, b"abcd" * 4)  # type: ignore[arg-type]
+                else:
+                    self.say(at, text, finish)  # type: ignore[arg-type]
 
     def client(
         self, path: str, body: object, headers: dict[str, str] | None = None, method: str = "POST", **more: Any

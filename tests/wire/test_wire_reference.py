@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from openai.types import Completion, CompletionChoice, CompletionUsage, chat, completion_create_params
+from openai.types import (
+    Completion,
+    CompletionChoice,
+    CompletionUsage,
+    EmbeddingCreateParams,
+    chat,
+    completion_create_params,
+)
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.shared_params import FunctionDefinition
 from pydantic import Field
 
 from aruntime.wire.body import Ignored, NotServed, Strict
+from aruntime.wire.embeddings import EmbeddingBody
 from aruntime.wire.openai import ChatBody, CompletionBody, StreamOptions
 from aruntime.wire.openai_messages import (
     AllowedToolsChoice,
@@ -72,6 +80,7 @@ def test_a_table_is_written_between_its_marks() -> None:
         (ChatBody, chat_create_params.CompletionCreateParamsNonStreaming),
         (CompletionBody, completion_create_params.CompletionCreateParamsStreaming),
         (CompletionBody, completion_create_params.CompletionCreateParamsNonStreaming),
+        (EmbeddingBody, EmbeddingCreateParams),
     ],
 )
 def test_no_parameter_of_the_openai_package_is_missing(body: Any, documented: Any) -> None:
