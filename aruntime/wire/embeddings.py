@@ -28,7 +28,7 @@ class EmbeddingBody(Strict):
 
     not_served = {  # noqa: RUF012
         "messages": NotServed("send input: a text, or token ids"),
-        "truncate_prompt_tokens": NotServed("a vector is of the whole input"),
+        "truncate_prompt_tokens": NotServed("a vector is of the whole input; one beyond the context is refused", -1),
         "truncation_side": NotServed("a vector is of the whole input"),
         "normalize": NotServed("vectors have the length 1", True),
         "use_activation": NotServed("vectors have the length 1", True),

@@ -146,6 +146,12 @@ def test_a_response_s_stream_is_resumed_where_it_broke(client: openai.OpenAI) ->
     assert rest[-1].type in ("response.completed", "response.incomplete")
 
 
+def test_embeddings_are_the_same_in_base64_and_as_numbers(client: openai.OpenAI) -> None:
+    packed = client.embeddings.create(model="tiny", input=["ab", "cd"])  # the SDK asks for base64 and unpacks it
+    plain = client.embeddings.create(model="tiny", input=["ab", "cd"], encoding_format="float")
+    assert [one.embedding for one in packed.data] == [pytest.approx(one.embedding, abs=1e-6) for one in plain.data]
+
+
 async def test_many_asynchronous_chats_at_once(server: Server) -> None:
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         streams = [await client.chat.completions.create(**ASK, stream=True) for _ in range(8)]
