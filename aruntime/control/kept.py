@@ -28,7 +28,9 @@ _BUSY_S = 2.0
 
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 
-_SCHEMA = """
+_VERSION = 1
+_SCHEMA = f"""
+    PRAGMA user_version = {_VERSION};
     CREATE TABLE IF NOT EXISTS answers (
         id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner INTEGER NOT NULL, status TEXT NOT NULL,
         created_s REAL NOT NULL, answer BLOB NOT NULL, items BLOB NOT NULL, bytes INTEGER NOT NULL,
@@ -77,6 +79,9 @@ class AnswerStore:
         )
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute("PRAGMA secure_delete = ON")  # what was forgotten is in no file
+        if (version := self._database.execute("PRAGMA user_version").fetchone()[0]) > _VERSION:
+            raise OSError(f"the answers have schema {version}; this server knows up to {_VERSION}: it is older")
         self._database.executescript(_SCHEMA)
 
     def lives(self, owner: int) -> bool:

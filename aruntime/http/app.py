@@ -2,6 +2,8 @@
 
 /v1/chat/completions  /v1/completions     completions.py -> generation.py
 /v1/messages[/count_tokens]               messages.py -> generation.py
+/v1/responses[/input_tokens]              responses.py -> generation.py, through keeper.py if it is stored
+/v1/responses/{id}[/...]                  kept_responses.py
 /v1/embeddings                            embeddings.py
 /tokenize  /detokenize                    tokens.py
 /v1/models[/{id}]  /health/*              status.py
@@ -27,7 +29,7 @@ from starlette.types import ASGIApp
 from aruntime.base.errors import ServingError
 from aruntime.control.commands import Commands
 from aruntime.control.view import View
-from aruntime.http import admin, infer_routes, messages, responses, status, tokens
+from aruntime.http import admin, infer_routes, kept_responses, messages, responses, status, tokens
 from aruntime.http.auth import Auth
 from aruntime.http.completions import create_chat_completion, create_completion
 from aruntime.http.context import Context
@@ -45,10 +47,11 @@ _PUBLIC = [
     Route("/v1/messages", messages.create_message, methods=["POST"]),
     Route("/v1/messages/count_tokens", messages.count_tokens, methods=["POST"]),
     Route("/v1/responses", responses.create_response, methods=["POST"]),
-    Route("/v1/responses/{id}", responses.show_response, methods=["GET"]),
-    Route("/v1/responses/{id}", responses.delete_response, methods=["DELETE"]),
-    Route("/v1/responses/{id}/cancel", responses.cancel_response, methods=["POST"]),
-    Route("/v1/responses/{id}/input_items", responses.list_input_items, methods=["GET"]),
+    Route("/v1/responses/input_tokens", responses.count_input_tokens, methods=["POST"]),
+    Route("/v1/responses/{id}", kept_responses.show_response, methods=["GET"]),
+    Route("/v1/responses/{id}", kept_responses.delete_response, methods=["DELETE"]),
+    Route("/v1/responses/{id}/cancel", kept_responses.cancel_response, methods=["POST"]),
+    Route("/v1/responses/{id}/input_items", kept_responses.list_input_items, methods=["GET"]),
     Route("/v1/embeddings", create_embedding, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),

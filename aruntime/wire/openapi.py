@@ -16,7 +16,7 @@ from aruntime.wire.anthropic import CountBody, MessagesBody
 from aruntime.wire.body import Strict
 from aruntime.wire.embeddings import EmbeddingBody
 from aruntime.wire.openai import ChatBody, CompletionBody
-from aruntime.wire.responses import ResponseBody
+from aruntime.wire.responses import InputTokensBody, ResponseBody
 from aruntime.wire.tokens import Detokenize, TokenizeChat, TokenizeText
 
 
@@ -40,6 +40,7 @@ OPERATIONS = (
     Operation("/v1/completions", "Go on from prompts", (CompletionBody,), {"prompt": "hi"}, streams=True),
     Operation("/v1/chat/completions", "Go on from a conversation", (ChatBody,), _TALK, streams=True),
     Operation("/v1/responses", "Go on from items", (ResponseBody,), {"input": "hi"}, streams=True),
+    Operation("/v1/responses/input_tokens", "Count their tokens", (InputTokensBody,), {"input": "hi"}),
     Operation(
         "/v1/messages",
         "Go on from a conversation",

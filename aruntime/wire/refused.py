@@ -105,3 +105,8 @@ RESPONSES = {name: _OPENAI[name] for name in sorted(_STORED)} | {
     "max_tool_calls": NotServed("this server calls no tools of its own"),
     "prompt": NotServed("this server keeps no prompts: send the text"),
 }
+
+INPUT_TOKENS = {
+    "conversation": RESPONSES["conversation"],
+    "personality": NotServed("models here have no such switch: ask in instructions"),
+}

@@ -19,7 +19,6 @@ from aruntime.wire.structured import JsonObjectFormat, JsonSchema, TextFormat
 
 _LABEL = "a label for the caller's own books"
 LOGPROBS = "message.output_text.logprobs"
-ITEMS_PAGE = 100  # OpenAI's
 _ITEMS: TypeAdapter[list[Item]] = TypeAdapter(Items)
 
 
@@ -73,10 +72,10 @@ class StreamOptions(Strict):
     not_served = {"include_obfuscation": refused.STREAM_OPTIONS["include_obfuscation"]}  # noqa: RUF012
 
 
-class ResponseBody(Strict):
-    """POST /v1/responses."""
+class InputTokensBody(Strict):
+    """POST /v1/responses/input_tokens: what a response goes on from."""
 
-    not_served = refused.RESPONSES
+    not_served = refused.INPUT_TOKENS
 
     model: Annotated[ModelName, Field(description="`name`, `name@version`, `name@label` or `name:adapter`")]
     input: Annotated[
@@ -88,56 +87,12 @@ class ResponseBody(Strict):
     previous_response_id: Annotated[
         str | None, Field(max_length=256, description="a stored response to go on from")
     ] = None
-    store: Annotated[bool | None, Field(description="whether it can be asked for again; true")] = None
-    background: Annotated[bool | None, Field(description="it goes on by itself; only when stored")] = None
-    stream: Annotated[bool | None, Field(description="the answer as server-sent events")] = None
-    stream_options: Annotated[StreamOptions | None, Field(description="only with stream")] = None
-    max_output_tokens: Annotated[
-        TokenCount | None, Field(description="the most tokens of an answer, thoughts too; as many as fit")
-    ] = None
-    temperature: Annotated[float | None, Field(ge=0, le=2, description="1; 0 takes the likeliest token")] = None
-    top_p: Annotated[float | None, Field(ge=SMALL, le=1, description="the likeliest tokens that have this share")] = (
-        None
-    )
-    top_k: Annotated[int | None, Field(ge=-1, lt=2**31, description="as in chat; so are the next six")] = None
-    min_p: Annotated[float | None, Field(ge=0, le=1)] = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
-    stop: Stops | None = None
-    ignore_eos: bool | None = None
-    top_logprobs: Annotated[
-        int | None, Field(ge=0, le=TOP_LOGPROBS_MAX, description="so many of the likeliest at each place")
-    ] = None
-    include: Annotated[
-        list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None,
-        Field(max_length=16, description="logprobs; thoughts are told openly whether asked for or not"),
-    ] = None
     tools: Annotated[Tools | None, Field(description="functions that the model may call")] = None
     tool_choice: Annotated[ChosenTools | None, Field(description="whether it calls, and which")] = None
     parallel_tool_calls: Annotated[bool | None, Field(description="whether it may call several at once")] = None
     text: Annotated[TextConfig | None, Field(description="how a text is to look")] = None
     reasoning: Annotated[ReasoningConfig | None, Field(description="how the model is to think")] = None
     truncation: Annotated[Literal["disabled"] | None, Field(description="too long a prompt is refused")] = None
-    service_tier: Annotated[Literal["auto", "default"] | None, Field(description="all are served alike")] = None
-    metadata: Annotated[Metadata | None, Field(description="told with the response")] = None
-    user: Annotated[Label | None, Ignored(_LABEL)] = None
-    safety_identifier: Annotated[Label | None, Ignored(_LABEL)] = None
-    prompt_cache_key: Annotated[Label | None, Ignored("prefixes are found by their tokens, whoever sends them")] = None
-
-    @field_validator("stream_options")
-    @classmethod
-    def _stream_options_need_a_stream(cls, value: StreamOptions | None, so_far: ValidationInfo) -> StreamOptions | None:
-        if value is not None and not so_far.data.get("stream"):
-            raise ValueError("only allowed when stream is true")
-        return value
-
-    @field_validator("background")
-    @classmethod
-    def _background_needs_a_store(cls, value: bool | None, so_far: ValidationInfo) -> bool | None:
-        if value and so_far.data.get("store") is False:
-            raise ValueError("only allowed when it is stored")
-        return value
 
     @field_validator("tool_choice")
     @classmethod
@@ -145,18 +100,6 @@ class ResponseBody(Strict):
         if "tools" in so_far.data:
             chosen(value, so_far.data["tools"] or ())
         return value
-
-    @property
-    def alternatives(self) -> int | None:
-        """How many tokens are told for each place besides the one that was said; None when not even that is."""
-        wanted = LOGPROBS in (self.include or ()) or self.top_logprobs
-        return (self.top_logprobs or 0) if wanted else None
-
-    @property
-    def sampling(self) -> SamplingFields:
-        """How tokens are drawn, in the words of all protocols."""
-        names = SamplingFields.model_fields.keys() & type(self).model_fields.keys()
-        return SamplingFields(**{name: getattr(self, name) for name in names})
 
     @property
     def items(self) -> list[dict[str, Any]]:
@@ -188,6 +131,74 @@ class ResponseBody(Strict):
         )
 
     @property
+    def _effort(self) -> dict[str, Option]:
+        effort = self.reasoning.effort if self.reasoning else None
+        return {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+
+
+class ResponseBody(InputTokensBody):
+    """POST /v1/responses."""
+
+    not_served = refused.RESPONSES
+
+    store: Annotated[bool | None, Field(description="whether it can be asked for again; true")] = None
+    background: Annotated[bool | None, Field(description="it goes on by itself; only when stored")] = None
+    stream: Annotated[bool | None, Field(description="the answer as server-sent events")] = None
+    stream_options: Annotated[StreamOptions | None, Field(description="only with stream")] = None
+    max_output_tokens: Annotated[
+        TokenCount | None, Field(description="the most tokens of an answer, thoughts too; as many as fit")
+    ] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, description="1; 0 takes the likeliest token")] = None
+    top_p: Annotated[float | None, Field(ge=SMALL, le=1, description="the likeliest tokens that have this share")] = (
+        None
+    )
+    top_k: Annotated[int | None, Field(ge=-1, lt=2**31, description="as in chat; so are the next six")] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    stop: Stops | None = None
+    ignore_eos: bool | None = None
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=TOP_LOGPROBS_MAX, description="so many of the likeliest at each place")
+    ] = None
+    include: Annotated[
+        list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None,
+        Field(max_length=16, description="logprobs; thoughts are told openly whether asked for or not"),
+    ] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, Field(description="all are served alike")] = None
+    metadata: Annotated[Metadata | None, Field(description="told with the response")] = None
+    user: Annotated[Label | None, Ignored(_LABEL)] = None
+    safety_identifier: Annotated[Label | None, Ignored(_LABEL)] = None
+    prompt_cache_key: Annotated[Label | None, Ignored("prefixes are found by their tokens, whoever sends them")] = None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _stream_options_need_a_stream(cls, value: StreamOptions | None, so_far: ValidationInfo) -> StreamOptions | None:
+        if value is not None and not so_far.data.get("stream"):
+            raise ValueError("only allowed when stream is true")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _background_needs_a_store(cls, value: bool | None, so_far: ValidationInfo) -> bool | None:
+        if value and so_far.data.get("store") is False:
+            raise ValueError("only allowed when it is stored")
+        return value
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many tokens are told for each place besides the one that was said; None when not even that is."""
+        wanted = LOGPROBS in (self.include or ()) or self.top_logprobs
+        return (self.top_logprobs or 0) if wanted else None
+
+    @property
+    def sampling(self) -> SamplingFields:
+        """How tokens are drawn, in the words of all protocols."""
+        names = SamplingFields.model_fields.keys() & type(self).model_fields.keys()
+        return SamplingFields(**{name: getattr(self, name) for name in names})
+
+    @property
     def _format(self) -> dict[str, Any]:
         chosen_format = self.text.format if self.text else None
         return {"type": "text"} if chosen_format is None else chosen_format.model_dump(by_alias=True)
@@ -196,11 +207,6 @@ class ResponseBody(Strict):
     def constraint(self) -> Constraint | None:
         """What the answer must look like; None: anything."""
         return self.text.constraint if self.text else None
-
-    @property
-    def _effort(self) -> dict[str, Option]:
-        effort = self.reasoning.effort if self.reasoning else None
-        return {} if effort is None else {"reasoning_effort": effort, "enable_thinking": effort != "none"}
 
     @property
     def echo(self) -> dict[str, Any]:
@@ -250,14 +256,19 @@ def told_item(item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
+def parse_input_tokens(body: bytes) -> InputTokensBody:
+    """Read a request for the number of tokens that a response would go on from. InvalidRequest as `parse_response`."""
+    return parse(body, InputTokensBody)
+
+
 def parse_response(body: bytes) -> ResponseBody:
     """Read a request for a response. InvalidRequest names the first wrong field."""
     return parse(body, ResponseBody)
 
 
-def unstored(body: ResponseBody) -> InvalidRequest | None:
+def unstored(body: InputTokensBody) -> InvalidRequest | None:
     """What is wrong with a body where nothing is stored; None when it asks for nothing stored."""
     for name in ("store", "background", "previous_response_id"):
-        if getattr(body, name):
+        if getattr(body, name, None):
             return refusal(name, "not supported by this server: answers are not kept here")
     return None

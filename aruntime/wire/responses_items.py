@@ -108,8 +108,12 @@ class ResultItem(Strict):
     call_id: CallId
     output: Content
     id: Annotated[ItemId | None, Ignored("a result is known by call_id")] = None
+    name: Annotated[ItemId | None, Ignored("a result is known by call_id")] = None
     status: Annotated[Status | None, Ignored(_STATUS)] = None
-    not_served = {"caller": NotServed("calls are the model's own", {"type": "direct"})}  # noqa: RUF012
+    not_served = {  # noqa: RUF012
+        "caller": NotServed("calls are the model's own", {"type": "direct"}),
+        "namespace": NotServed("tools have no namespaces"),
+    }
 
 
 Item = MessageItem | ReasoningItem | CallItem | ResultItem

@@ -132,7 +132,8 @@ async def test_too_long_a_context_is_400_by_a_code_of_its_own(house: House, path
     assert error["param"] == next(iter(LONG[path]))
 
 
-@pytest.mark.parametrize("path", PATHS)
+# A GET of this path asks for a response of that name.
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "/v1/responses/input_tokens"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
 async def test_another_method_is_405_and_says_which_is_allowed(house: House, path: str, method: str) -> None:
     client = await house.client(path, json_of(path), method=method).done()

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -14,7 +16,7 @@ from test_http_responses import client_of
 from aruntime.admission.tenants import Tenant
 from aruntime.control.kept import ANSWERS_MAX, RUNNING, AnswerStore, Kept
 from aruntime.http.app import build_app
-from aruntime.http.keeper import Keeper
+from aruntime.http.keeper import Keeper, open_keeper
 from aruntime.queue.records import FinishReason
 
 
@@ -161,3 +163,58 @@ async def test_where_nothing_is_kept_what_needs_it_is_refused_by_name(house: Hou
         told = await house.client("/v1/responses", {"model": "demo", "input": "hi", field: value}).done()
         assert (told.status, told.json["error"]["param"]) == (400, field)
     assert build_app(house.view) is not None
+
+
+async def test_input_tokens_are_what_a_response_is_charged(kept_house: House) -> None:
+    engine = asyncio.create_task(kept_house.answer_all("blue"))
+    tools: list[Any] = [{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}]
+    async with client_of(kept_house) as client:
+        first = await client.responses.create(model="demo", input="what colour?")
+        more: Any = {"model": "demo", "input": "why?", "tools": tools, "previous_response_id": first.id}
+        counted = await client.responses.input_tokens.count(**more)
+        told = await client.responses.create(**more)
+    engine.cancel()
+    assert told.usage is not None
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", told.usage.input_tokens)
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "param"),
+    [
+        ("stream=maybe", "", "stream"),
+        ("stream=true&starting_after=-1", "", "starting_after"),
+        ("stream=true&starting_after=2147483648", "", "starting_after"),
+        ("stream=true", "x", "starting_after"),
+        ("include[]=message.output_text.logprobs", "", "include"),
+        ("include_obfuscation=true", "", "include_obfuscation"),
+        ("fancy=1", "", "fancy"),
+        ("stream=true", "", "stream"),
+    ],
+)
+async def test_a_query_is_read_as_strictly_as_a_body(kept_house: House, query: str, header: str, param: str) -> None:
+    engine = asyncio.create_task(kept_house.answer_all("x"))
+    async with client_of(kept_house) as client:
+        id_ = (await client.responses.create(model="demo", input="hi")).id
+    engine.cancel()
+    headers = {"last-event-id": header} if header else {}
+    told = await kept_house.client(f"/v1/responses/{id_}", b"", headers, method="GET", query=query).done()
+    assert (told.status, told.json["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"), [("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order"), ("after=msg_1", "after")]
+)
+async def test_a_page_that_there_cannot_be_is_refused(kept_house: House, query: str, param: str) -> None:
+    engine = asyncio.create_task(kept_house.answer_all("x"))
+    async with client_of(kept_house) as client:
+        id_ = (await client.responses.create(model="demo", input="hi")).id
+    engine.cancel()
+    told = await kept_house.client(f"/v1/responses/{id_}/input_items", b"", method="GET", query=query).done()
+    assert (told.status, told.json["error"]["param"]) == (400, param)
+
+
+def test_answers_of_a_newer_server_are_left_alone(tmp_path: Path) -> None:
+    AnswerStore(tmp_path / "a").close()
+    with sqlite3.connect(tmp_path / "a") as database:
+        database.execute("PRAGMA user_version = 9")
+    assert open_keeper(tmp_path / "a") is None
