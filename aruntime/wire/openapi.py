@@ -77,7 +77,7 @@ _HEADERS = {
     "x-request-id": _TEXT,
     "x-request-timeout-ms": {"type": "integer", "minimum": 1},
     "x-request-priority": {"enum": ["interactive", "standard", "batch"]},
-    "x-session-id": {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,128}$"},
+    "x-session-id": {"type": "string", "pattern": r"^[A-Za-z0-9._-]{0,128}$"},
 }
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -107,7 +107,7 @@ def _operation(one: Operation) -> dict[str, Any]:
     body = {"schema": {"anyOf": schemas}, "example": {"model": "demo", **one.example}}
     answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if one.streams:
-        answer["text/event-stream"] = {"schema": _TEXT}
+        answer["text/event-stream"] = {}
     return {
         "summary": one.summary,
         "parameters": [{"name": name, "in": "header", "schema": schema} for name, schema in _HEADERS.items()],
