@@ -3,7 +3,7 @@
 /v1/chat/completions  /v1/completions     completions.py -> generation.py
 /v1/messages[/count_tokens]               messages.py -> generation.py
 /v1/responses[/input_tokens]              responses.py -> generation.py, through keeper.py if it is stored
-/v1/responses/{id}[/...]                  kept_responses.py
+/v1/{responses,chat/completions}/{id}     kept_responses.py
 /v1/embeddings                            embeddings.py
 /tokenize  /detokenize                    tokens.py
 /v1/models[/{id}]  /health/*              status.py
@@ -43,6 +43,8 @@ from aruntime.http.mirror import Mirror
 
 _PUBLIC = [
     Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
+    Route("/v1/chat/completions/{id}", kept_responses.show_chat, methods=["GET"]),
+    Route("/v1/chat/completions/{id}", kept_responses.delete_chat, methods=["DELETE"]),
     Route("/v1/completions", create_completion, methods=["POST"]),
     Route("/v1/messages", messages.create_message, methods=["POST"]),
     Route("/v1/messages/count_tokens", messages.count_tokens, methods=["POST"]),

@@ -1,5 +1,6 @@
 """POST /v1/completions and /v1/chat/completions: read -> parse -> the shared steps (http/questions.py)."""
 
+import secrets
 import time
 from typing import Any
 
@@ -10,11 +11,15 @@ from aruntime.admission.ask import Ask
 from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
 from aruntime.http.context import Context
+from aruntime.http.keeper import Recording
 from aruntime.http.meter import Count
 from aruntime.http.questions import COMPLETION_TOKENS, Question, answer_text, meet, read
+from aruntime.http.recorded import KeptWhole, record
 from aruntime.http.requests import Terms, read_terms
 from aruntime.wire.answers import Answer
+from aruntime.wire.body import refusal
 from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
+from aruntime.wire.stored_chat import StoredChat
 
 
 async def create_completion(request: Request) -> Response:
@@ -67,21 +72,33 @@ def _shared(body: ChatBody | CompletionBody) -> dict[str, Any]:
 async def _openai(
     request: Request, context: Context, terms: Terms, body: ChatBody | CompletionBody, question: Question
 ) -> Response:
+    keeper = context.keeper if isinstance(body, ChatBody) and body.store else None
+    if keeper is None and isinstance(body, ChatBody) and body.store:
+        raise refusal("store", "not supported by this server: answers are not kept here")
+
+    def about(served: ServedVersion) -> dict[str, Any]:
+        return {
+            "model": body.model,
+            "fingerprint": f"{served.name}@{served.version}",
+            "created_s": int(time.time()),
+            "wants_usage": body.wants_usage,
+            "wants_logprobs": question.logprobs is not None,
+            "tells_tier": body.service_tier is not None,
+            "functions": isinstance(body, ChatBody) and bool(body.functions),
+        }
+
     def shape(served: ServedVersion, ask: Ask) -> Answer:
-        return Answer(
-            chat=isinstance(body, ChatBody),
-            request_id=ask.request_id,
-            model=body.model,
-            fingerprint=f"{served.name}@{served.version}",
-            created_s=int(time.time()),
-            choices=ask.choices,
-            wants_usage=body.wants_usage,
-            wants_logprobs=question.logprobs is not None,
-            tells_tier=body.service_tier is not None,
-            functions=isinstance(body, ChatBody) and bool(body.functions),
-        )
+        chat = isinstance(body, ChatBody)
+        return Answer(chat=chat, request_id=ask.request_id, choices=ask.choices, **about(served))
 
     async def reply(served: ServedVersion, count: Count, terms: Terms) -> Response:
-        return await answer_text(context, served, terms, question, count, shape)
+        if keeper is None or terms.mirrored:
+            return await answer_text(context, served, terms, question, count, shape)
+        answer = StoredChat(request_id=secrets.token_hex(16), choices=question.n, **about(served))
+        generation = await answer_text(context, served, terms, question, count, lambda _served, _ask: answer)
+        if not body.stream:
+            return KeptWhole(keeper, terms.tenant.name, answer, b"[]", generation)
+        recording = Recording(keeper, terms.tenant.name, answer, b"[]", terms.request_id)
+        return await record(request, recording, generation)
 
     return await meet(request, context, terms, ModelRef.parse(body.model), reply)

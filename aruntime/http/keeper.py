@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from starlette.types import Message
@@ -24,7 +24,7 @@ from aruntime.base.errors import ModelError, ServingError, Unavailable
 from aruntime.control.kept import RUNNING, AnswerStore, Event, Kept
 from aruntime.http.errors import as_refusal
 from aruntime.http.generation import Generation
-from aruntime.wire.responses_answers import ResponseAnswer, failed_later
+from aruntime.wire import responses_answers, stored_chat
 
 FLUSH_S = 0.1
 LOOK_S = 0.2  # how often a follower looks for what another front end has written
@@ -34,10 +34,21 @@ _UNWRITTEN_MAX = 1 << 16
 Result = TypeVar("Result")
 
 
+class Recorded(Protocol):
+    """An answer that remembers what it tells: one of the shapes of a generation."""
+
+    id: str
+    state: str
+
+    def response(self) -> dict[str, Any]: ...
+    def failed(self, error: ServingError) -> bytes: ...
+    def cancelled(self) -> bytes: ...
+
+
 class Recording:
     """One generation on its way into the store. `error` is why it has not even begun."""
 
-    def __init__(self, keeper: "Keeper", tenant: str, answer: ResponseAnswer, items: bytes, request_id: str) -> None:
+    def __init__(self, keeper: "Keeper", tenant: str, answer: Recorded, items: bytes, request_id: str) -> None:
         self.answer = answer
         self.tenant = tenant
         self.items = items
@@ -242,7 +253,10 @@ class Keeper:
     def _fail(self, kept: Kept) -> None:
         number = self.store.last_event(kept.id) + _UNWRITTEN_MAX
         error = ModelError("the server that generated this response has ended")
-        answer, event = failed_later(kept.answer, error, number)
+        if kept.id.startswith(stored_chat.PREFIX):
+            answer, event = stored_chat.failed_later(kept.answer, error)
+        else:
+            answer, event = responses_answers.failed_later(kept.answer, error, number)
         self.store.end(kept.id, "failed", answer, [(kept.id, number, event)])
 
     async def _flush(self) -> None:

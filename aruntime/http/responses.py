@@ -4,25 +4,23 @@ What is streamed or in the background, and stored, is a recording (http/keeper.p
 """
 
 import time
-from collections.abc import AsyncIterator
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
 
 from aruntime.base.names import ModelRef
 from aruntime.control.kept import Kept
 from aruntime.control.view import ServedVersion
 from aruntime.http.context import Context
-from aruntime.http.generation import Generation
 from aruntime.http.keeper import Keeper, Recording
 from aruntime.http.meter import Count
 from aruntime.http.questions import Question, answer_text, find, meet, read, tokenizer_of
-from aruntime.http.requests import Terms, read_terms, unless_gone
+from aruntime.http.recorded import KeptWhole, record
+from aruntime.http.requests import Terms, read_terms
 from aruntime.wire.body import refusal
 from aruntime.wire.conversation import Conversation
-from aruntime.wire.responses import InputTokensBody, ResponseBody, parse_input_tokens, parse_response, unstored
+from aruntime.wire.responses import InputTokensBody, parse_input_tokens, parse_response, unstored
 from aruntime.wire.responses_answers import ResponseAnswer
 from aruntime.wire.responses_kept import input_tokens
 
@@ -55,9 +53,10 @@ async def create_response(request: Request) -> Response:
         if keeper is None or not stored or terms.mirrored:
             return generation
         if not recorded:
-            return _KeptWhole(keeper, terms.tenant.name, answer, items, generation)
+            return KeptWhole(keeper, terms.tenant.name, answer, items, generation)
         recording = Recording(keeper, terms.tenant.name, answer, items, terms.request_id)
-        return await _record(request, recording, generation, body)
+        background, streamed = bool(body.background), bool(body.stream)
+        return await record(request, recording, generation, background=background, streamed=streamed)
 
     return await meet(request, context, terms, ModelRef.parse(body.model), reply)
 
@@ -71,57 +70,6 @@ async def count_input_tokens(request: Request) -> Response:
     served = await find(request, context, terms, ModelRef.parse(body.model))
     ids = await context.encoder.chat(tokenizer_of(served), conversation, field="input")
     return Response(input_tokens(len(ids)), media_type="application/json")
-
-
-def stream(events: AsyncIterator[bytes], headers: list[tuple[bytes, bytes]] | None = None) -> Response:
-    """Events as they come, with what headers their generation has."""
-    response = StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-cache"})
-    known = {name for name, _ in response.raw_headers}
-    response.raw_headers += [(name, value) for name, value in headers or () if name not in known]
-    return response
-
-
-class _KeptWhole(Response):
-    """A whole answer that is kept before it is told. While nobody knows its id it ends with its client."""
-
-    def __init__(
-        self, keeper: Keeper, tenant: str, answer: ResponseAnswer, items: bytes, generation: Generation
-    ) -> None:
-        self.background = None
-        self._keeper, self._tenant, self._answer, self._items = keeper, tenant, answer, items
-        self._generation = generation
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held: list[Message] = []
-
-        async def keep(message: Message) -> None:
-            held.append(message)
-            if message["type"] == "http.response.body":
-                store = self._keeper.store
-                row = (self._answer.id, self._tenant, store.owner, self._answer.state, message["body"], self._items)
-                await self._keeper.run(lambda: store.begin(Kept(*row)))
-                for one in held:
-                    await send(one)
-
-        await self._generation(scope, receive, keep)
-
-
-async def _record(request: Request, recording: Recording, generation: Generation, body: ResponseBody) -> Response:
-    """Have a generation go on by itself; its client follows it, or is told that it has begun."""
-    if body.background:
-        await recording.begin()
-        recording.start(generation)
-        if not body.stream:
-            return Response(orjson.dumps(recording.answer.response()), media_type="application/json")
-    else:
-        recording.start(generation)
-    try:
-        await unless_gone(request, recording.first())
-    except ClientDisconnect:
-        if not body.background:  # nobody knows its id
-            await recording.cancel()
-        raise
-    return stream(recording.follow(-1), recording.headers)
 
 
 async def _goes_on_from(context: Context, terms: Terms, body: InputTokensBody, size: int) -> tuple[bytes, Conversation]:

@@ -102,13 +102,14 @@ class Answer(AnswerShape):
         functions: bool = False,
     ) -> None:
         self.headers = [JSON]
+        self.id = f"{'chatcmpl' if chat else 'cmpl'}-{request_id}"
         self._chat = chat
         self._wants_usage = wants_usage
         self._wants_logprobs = wants_logprobs
         self._functions = functions
         self._logprobs = chat_logprobs if chat else completion_logprobs
         self._common: dict[str, object] = {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
+            "id": self.id,
             "object": "chat.completion" if chat else "text_completion",
             "created": created_s,
             "model": model,
@@ -150,6 +151,10 @@ class Answer(AnswerShape):
 
     def whole(self, answers: Sequence[Answered], usage: Usage) -> bytes:
         """The answer of a request that is not streamed, choice by choice."""
+        return orjson.dumps(self.told(answers, usage))
+
+    def told(self, answers: Sequence[Answered], usage: Usage) -> dict[str, object]:
+        """What `whole` writes."""
         choices = [
             {
                 "index": i,
@@ -159,7 +164,7 @@ class Answer(AnswerShape):
             }
             for i, one in enumerate(answers)
         ]
-        return orjson.dumps({**self._common, "choices": choices, "usage": usage.as_dict()})
+        return {**self._common, "choices": choices, "usage": usage.as_dict()}
 
     def _said(self, said: Said) -> dict[str, object]:
         return {"message": _message(said, functions=self._functions)} if self._chat else {"text": said.text}

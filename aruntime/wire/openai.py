@@ -154,6 +154,7 @@ class ChatBody(Generation):
         Field(description="`reasoning_effort` and `enable_thinking` of the template, where it has them"),
     ] = None
     max_completion_tokens: Annotated[TokenCount | None, Field(description="the newer name of max_tokens")] = None
+    store: Annotated[bool | None, Field(description="whether it can be asked for again, or resumed; false")] = None
 
     @field_validator("top_logprobs")
     @classmethod

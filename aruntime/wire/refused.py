@@ -25,7 +25,6 @@ _OPENAI = {
     "moderation": NotServed("no moderation model runs beside the model"),
     "prompt_cache_options": NotServed("every prefix is cached, for as long as there is room", {}, {"mode": "implicit"}),
     "prompt_cache_retention": NotServed("the cache is in memory, for as long as there is room", "in_memory"),
-    "store": NotServed("answers are not kept", False),
 }
 
 _VLLM = {
@@ -67,6 +66,7 @@ COMPLETION = (
     _OPENAI
     | _VLLM
     | {
+        "store": NotServed("chats and responses are kept", False),
         "prompt_embeds": NotServed("a prompt is text or token ids"),
         "suffix": NotServed("models here go on from a prompt; none fills a gap"),
     }
@@ -95,8 +95,7 @@ CHAT = (
     }
 )
 
-_STORED = _OPENAI.keys() - {"store"}
-RESPONSES = {name: _OPENAI[name] for name in sorted(_STORED)} | {
+RESPONSES = _OPENAI | {
     "access_programs": NotServed("there are none"),
     "background_options": NotServed("there is one pace", {"completion_window": "soonest"}),
     "context_management": NotServed("a conversation is never edited here", []),

@@ -18,6 +18,7 @@ from aruntime.wire.answers import JSON, AnswerShape, Usage
 from aruntime.wire.logprobs import chat_logprobs
 from aruntime.wire.said import Answered, Call, Chosen, Finish, Part, Reasoning, Said, Text
 
+PREFIX = "resp_"
 _ERROR_CODES = {429: "rate_limit_exceeded"}
 _CUT = ("incomplete", "cancelled", "failed")
 """States of a response whose last item may not be whole."""
@@ -31,7 +32,7 @@ class ResponseAnswer(AnswerShape):
 
     def __init__(self, *, echo: Mapping[str, Any], store: bool, clock: Callable[[], float]) -> None:
         self.headers = [JSON]
-        self.id = f"resp_{secrets.token_hex(16)}"
+        self.id = f"{PREFIX}{secrets.token_hex(16)}"
         self.state = "in_progress"
         self._clock = clock
         self._echo = echo

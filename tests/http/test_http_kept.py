@@ -20,13 +20,6 @@ from aruntime.http.keeper import Keeper, open_keeper
 from aruntime.queue.records import FinishReason
 
 
-@pytest.fixture
-async def kept_house(tmp_path: Path) -> AsyncIterator[House]:
-    made = House(tmp_path, context=2000, keeper=Keeper(AnswerStore(tmp_path / "answers.sqlite")))
-    yield made
-    made.close()
-
-
 async def submitted(house: House) -> tuple[int, int]:
     slot, generation, _ = await house.submitted()
     return slot, generation
