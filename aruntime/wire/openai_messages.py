@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from aruntime.wire import refused
-from aruntime.wire.body import Strict, unserved, wrong
+from aruntime.wire.body import Ignored, Strict, unserved, wrong
 from aruntime.wire.conversation import (
     CALLS_MAX,
     TOOLS_MAX,
@@ -27,6 +27,8 @@ from aruntime.wire.conversation import (
     unasked,
 )
 from aruntime.wire.fields import text_or_list
+
+_PARSED = "what the openai package has made of the text beside it"
 
 
 class TextPart(Strict):
@@ -50,6 +52,7 @@ class FunctionCall(Strict):
 
     name: FunctionName
     arguments: Arguments
+    parsed_arguments: Annotated[Any, Ignored(_PARSED)] = None
 
 
 class ToolCallItem(Strict):
@@ -91,6 +94,7 @@ class ChatMessage(Strict):
     function_call: FunctionCall | None = None  # the older name of one tool_call
     reasoning_content: str | None = None
     reasoning: str | None = None  # what vLLM calls reasoning_content
+    parsed: Annotated[Any, Ignored(_PARSED)] = None
 
     @model_validator(mode="after")
     def _what_the_role_has(self) -> "ChatMessage":

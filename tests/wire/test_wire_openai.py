@@ -326,3 +326,10 @@ def _refused_field(parse: Any, body: bytes) -> str | None:
     except InvalidRequest as error:
         return error.param
     return None
+
+
+def test_a_message_that_the_openai_package_has_parsed_can_be_sent_back() -> None:
+    call = {"name": "f", "arguments": '{"a": 1}', "parsed_arguments": {"a": 1}}
+    said = {"role": "assistant", "content": "{}", "parsed": {"b": [2]}, "tool_calls": [{"id": "c", "function": call}]}
+    body = parse_chat(json.dumps({"model": "demo", "messages": [said]}).encode())
+    assert body.conversation.messages[0].calls[0].arguments == '{"a": 1}'

@@ -8,6 +8,7 @@ The words are those on which Hermes and Qwen models were trained, and others do 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -31,14 +32,11 @@ For each function call, return a json object with function name and arguments wi
 def described(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same conversation, as a template takes it that knows neither tools nor calls nor results."""
     plain: list[dict[str, Any]] = []
-    for message in messages:
-        if message["role"] != "tool":
-            plain.append(_as_text(message))
-        elif plain and plain[-1].get("role") == "tool":
-            plain[-1]["content"] += "\n" + _result(message)
+    for are_results, some in groupby(messages, key=lambda message: message["role"] == "tool"):
+        if are_results:
+            plain.append({"role": "user", "content": "\n".join(map(_result, some))})
         else:
-            plain.append({"role": "tool", "content": _result(message)})
-    plain = [{**message, "role": "user"} if message["role"] == "tool" else message for message in plain]
+            plain += map(_as_text, some)
     return _with_tools(plain, tools) if tools else plain
 
 
