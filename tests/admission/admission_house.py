@@ -61,6 +61,7 @@ class House:
         limits = RouteLimits(sequences_max, waiting_max, context_max=context_max, vocab=50)
         self.route = Route(7, FRONT_END, FrontEndChannel(channel, engine_bell, 1), self.table, limits)
         self.door.attach(self.route)
+        self.asked_s = 0.0  # the first time
 
     def pace(self, **columns: int) -> None:
         """What the engine says of itself."""
@@ -88,6 +89,7 @@ class House:
 
     def ask(self, **changes: object) -> Ask:
         """A request of three tokens, eight to come, with `changes`."""
+        self.asked_s = self.asked_s or time.monotonic()
         words: dict[str, object] = {
             "request_id": "r1",
             "prompts": [array("i", [1, 2, 3])],

@@ -24,10 +24,10 @@ ASKED = {"tenant": METERED, "max_tokens": 40}  # and a prompt of 3
 
 
 def spent(house: House, budget: int) -> int:
-    """What is gone of a budget, in its own units."""
+    """What was gone of a budget, in its own units, when the first request was made: it has been filling since."""
     of = METERED.tokens_per_minute if budget == TOKENS else METERED.requests_per_minute
     assert of is not None
-    return round((1 - house.door.ledger.level(1, budget, time.monotonic())) * of)
+    return round((1 - house.door.ledger.level(1, budget, house.asked_s)) * of)
 
 
 async def test_the_prompt_and_all_that_may_come_are_charged_at_the_door(house: House) -> None:
