@@ -25,6 +25,9 @@ from aruntime.http.keeper import open_keeper
 # Hypercorn gives a lifespan 60 s to start; a model that takes longer shows as not ready meanwhile.
 _READY_S = 50.0
 _AGAIN_S = 1.0
+# Answers that are kept go on without a client; hypercorn gives a lifespan 60 s to end.
+_DRAIN_S = 30.0
+_LAST_WORDS_S = 1.0
 
 
 class Application:
@@ -64,8 +67,12 @@ class Application:
         keeper = asyncio.create_task(_stay_joined(agent, place))
         await send({"type": "lifespan.startup.complete"})
         await _shutdown(receive)
+        if kept is not None:
+            await kept.until_none(_DRAIN_S)
         keeper.cancel()
         agent.leave()
+        if kept is not None:
+            await kept.until_none(_LAST_WORDS_S)
         await send({"type": "lifespan.shutdown.complete"})
 
 

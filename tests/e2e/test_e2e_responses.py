@@ -65,3 +65,43 @@ def test_the_answers_are_this_user_s_alone(server: Server) -> None:
     files = list(Path(server.log.parent).glob("*-answers.sqlite*"))
     assert files
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_any_front_end_tells_the_rest_of_a_stream(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "log", "--workers", "2") as server:
+        with _fresh(server) as first:
+            stream = first.responses.create(
+                model="tiny", input="once", stream=True, background=True, max_output_tokens=300, extra_body=LONG
+            )
+            seen = [next(stream) for _ in range(12)]
+        begun = seen[0]
+        assert begun.type == "response.created"
+        rests = []
+        for _ in range(6):
+            with _fresh(server) as other:
+                rests.append(list(other.responses.retrieve(begun.response.id, stream=True, starting_after=11)))
+    assert all(rest == rests[0] for rest in rests)
+    numbers = [event.sequence_number for event in seen + rests[0]]
+    assert numbers == list(range(len(numbers)))
+    assert rests[0][-1].type == "response.incomplete"
+
+
+def test_a_server_that_ends_ends_what_runs_in_the_background_first_and_keeps_it(
+    repository: Path, tmp_path: Path
+) -> None:
+    with Server(repository, tmp_path / "log") as server:
+        with _fresh(server) as client:
+            begun = client.responses.create(
+                model="tiny", input="once", background=True, max_output_tokens=500, extra_body=LONG
+            )
+        server.terminate()
+        server.process.wait(60)
+    with Server(repository, tmp_path / "log") as server, _fresh(server) as client:
+        told = client.responses.retrieve(begun.id)
+    assert told.usage is not None
+    assert (told.status, told.usage.output_tokens) == ("incomplete", 500)
+
+
+def _fresh(server: Server) -> openai.OpenAI:
+    """A client with connections of its own."""
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
