@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 from http_house import House
 from openai.types.responses import Response as Told
@@ -211,3 +212,30 @@ def test_answers_of_a_newer_server_are_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a") as database:
         database.execute("PRAGMA user_version = 9")
     assert open_keeper(tmp_path / "a") is None
+
+
+async def test_a_parsed_stream_in_the_background_is_resumed_by_the_sdk(kept_house: House) -> None:
+    text = '{"name": "Ann", "age": 7}'
+    engine = asyncio.create_task(kept_house.answer_all(text))
+    async with client_of(kept_house) as client:
+        asked: dict[str, Any] = {"model": "demo", "input": "who?", "text_format": Person}
+        id_ = ""
+        async with client.responses.stream(background=True, **asked) as stream:
+            async for event in stream:
+                if event.type == "response.created":
+                    id_ = event.response.id
+                if event.sequence_number == 10:
+                    break
+        async with client.responses.stream(response_id=id_, starting_after=10, text_format=Person) as stream:
+            numbers = [event.sequence_number async for event in stream]
+            final = await stream.get_final_response()
+    engine.cancel()
+    assert numbers == list(range(11, 11 + len(numbers)))
+    assert final.output_parsed == Person(name="Ann", age=7)
+
+
+class Person(pydantic.BaseModel):
+    """What an answer is parsed as."""
+
+    name: str
+    age: int
