@@ -162,9 +162,12 @@ class AnswerStore:
     def _add(self, events: Iterable[Event]) -> None:
         """Events of an answer that was forgotten meanwhile are forgotten too."""
         for id_, number, event in events:
-            grown = self._database.execute("UPDATE answers SET bytes = bytes + ? WHERE id = ?", (len(event), id_))
-            if grown.rowcount:
-                self._database.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", (id_, number, event))
+            row = (id_, number, event, id_)
+            added = self._database.execute(
+                "INSERT OR IGNORE INTO events SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM answers WHERE id = ?)", row
+            )
+            if added.rowcount:
+                self._database.execute("UPDATE answers SET bytes = bytes + ? WHERE id = ?", (len(event), id_))
 
     def _trim(self, tenant: str) -> None:
         self._database.execute(

@@ -57,11 +57,15 @@ class Admitted(Response, ABC):
         except OSError:  # how some servers say that the client has gone
             code = "client_closed"
         finally:
-            self._ticket.close()
-            self._count.end(code)
+            self.drop(code)
             gone.cancel()
             work.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+    def drop(self, code: str) -> None:
+        """End what was admitted; `code` is how it ended."""
+        self._ticket.close()
+        self._count.end(code)
 
     @abstractmethod
     async def _answer_to(self, send: Send) -> str:

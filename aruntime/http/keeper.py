@@ -71,8 +71,8 @@ class Recording:
 
     async def begin(self) -> None:
         """Let the store know of it."""
-        self.begun = True
         await self._keeper.run(partial(self._keeper.store.begin, self.kept()))
+        self.begun = True
 
     def start(self, generation: Generation) -> None:
         """Have it go on by itself."""
@@ -111,9 +111,12 @@ class Recording:
             await self._news.wait()
 
     def pending(self) -> list[Event]:
-        """The events that nobody has written yet; whoever asks writes them."""
-        first, self._kept = self._kept, len(self._events)
-        return [(self.answer.id, first + i, event) for i, event in enumerate(self._events[first:])]
+        """The events that nobody has written yet."""
+        return [(self.answer.id, self._kept + i, event) for i, event in enumerate(self._events[self._kept :])]
+
+    def written(self, events: int) -> None:
+        """So many of all its events are written."""
+        self._kept = max(self._kept, events)
 
     async def _run(self, generation: Generation) -> None:
         try:
@@ -262,12 +265,15 @@ class Keeper:
     async def _flush(self) -> None:
         while self._running:
             await asyncio.sleep(FLUSH_S)
-            events = [event for recording in self._running.values() for event in recording.pending()]
-            with contextlib.suppress(Unavailable):
-                running = [id_ for id_, recording in self._running.items() if recording.begun]
+            batches = {recording: recording.pending() for recording in self._running.values() if recording.begun}
+            events = [event for batch in batches.values() for event in batch]
+            running = [recording.answer.id for recording in batches]
+            with contextlib.suppress(Unavailable):  # they are written with the next ones
                 for id_ in await self.run(partial(self.store.write, events, running)):
                     if (recording := self._running.get(id_)) is not None:
                         await recording.cancel()
+                for recording, batch in batches.items():
+                    recording.written(batch[-1][1] + 1 if batch else 0)
 
 
 def open_keeper(path: Path) -> Keeper | None:

@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from aruntime.base.errors import ServingError
 from aruntime.control.kept import Kept
 from aruntime.http.generation import Generation
 from aruntime.http.keeper import Keeper, Recorded, Recording
@@ -49,7 +50,11 @@ async def record(
 ) -> Response:
     """Have a generation go on by itself; its client follows it, or is told that it has begun."""
     if background:
-        await recording.begin()
+        try:
+            await recording.begin()
+        except ServingError as error:
+            generation.drop(error.code)
+            raise
         recording.start(generation)
         if not streamed:
             return Response(orjson.dumps(recording.answer.response()), media_type="application/json")

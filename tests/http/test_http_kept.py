@@ -234,6 +234,41 @@ async def test_a_parsed_stream_in_the_background_is_resumed_by_the_sdk(kept_hous
     assert final.output_parsed == Person(name="Ann", age=7)
 
 
+def _breaks(*_: Any) -> None:
+    raise sqlite3.OperationalError("disk full")
+
+
+@pytest.mark.parametrize("more", [{"background": True}, {"stream": True}, {}, {"background": True, "stream": True}])
+async def test_a_response_that_cannot_be_kept_is_503_and_computes_nothing(
+    kept_house: House, monkeypatch: pytest.MonkeyPatch, more: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(AnswerStore, "begin", _breaks)
+    asked = kept_house.client("/v1/responses", {"model": "demo", "input": "hi", **more})
+    at = await submitted(kept_house)
+    kept_house.say(at, "x", FinishReason.STOP if not more else FinishReason.NONE)
+    told = await asked.done()
+    assert (told.status, told.json["error"]["code"]) == (503, "overloaded")
+    if more:
+        assert kept_house.engine.receive() == ("cancel", *at)
+
+
+async def test_events_that_could_not_be_written_at_once_are_written_later(
+    kept_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = AnswerStore.write
+    monkeypatch.setattr(AnswerStore, "write", _breaks)
+    asked = kept_house.client("/v1/responses", {"model": "demo", "input": "hi", "stream": True})
+    at = await submitted(kept_house)
+    kept_house.say(at, "some")
+    await asyncio.sleep(0.25)
+    monkeypatch.setattr(AnswerStore, "write", write)
+    kept_house.say(at, "more", FinishReason.STOP)
+    told = (await asked.done()).body
+    id_ = json.loads(told.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
+    again = await kept_house.client(f"/v1/responses/{id_}", b"", method="GET", query="stream=true").done()
+    assert again.body == told
+
+
 class Person(pydantic.BaseModel):
     """What an answer is parsed as."""
 
