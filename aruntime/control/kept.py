@@ -23,6 +23,7 @@ from typing import cast
 ANSWERS_MAX = 1_000
 BYTES_MAX = 64 << 20
 AGE_S = 30 * 86_400.0  # OpenAI's
+EVENTS_PAGE = 256
 RUNNING = "in_progress"
 _BUSY_S = 2.0
 
@@ -134,9 +135,10 @@ class AnswerStore:
         return [kept for row in rows if not self.lives((kept := Kept(*row)).owner)]
 
     def events(self, id_: str, after: int) -> list[tuple[int, bytes]]:
-        """An answer's events beyond number `after`, as far as they are kept."""
+        """An answer's next events beyond number `after`, as far as they are kept, EVENTS_PAGE at most."""
         rows = self._database.execute(
-            "SELECT number, event FROM events WHERE id = ? AND number > ? ORDER BY number", (id_, after)
+            "SELECT number, event FROM events WHERE id = ? AND number > ? ORDER BY number LIMIT ?",
+            (id_, after, EVENTS_PAGE),
         )
         return cast("list[tuple[int, bytes]]", rows.fetchall())
 

@@ -20,7 +20,7 @@ import orjson
 from starlette.types import Message
 
 from aruntime.base import log
-from aruntime.base.errors import ModelError, ServingError, Unavailable
+from aruntime.base.errors import ModelError, Overloaded, ServingError, Unavailable
 from aruntime.control.kept import RUNNING, AnswerStore, Event, Kept
 from aruntime.http.errors import as_refusal
 from aruntime.http.generation import Generation
@@ -29,6 +29,7 @@ from aruntime.wire import responses_answers, stored_chat
 FLUSH_S = 0.1
 LOOK_S = 0.2  # how often a follower looks for what another front end has written
 CANCEL_S = 5.0
+FOLLOWERS_MAX = 256  # who came back for events; each that reads another front end's looks every LOOK_S
 # Events that its owner has told and not written when it dies are fewer: its last event has a number beyond theirs.
 _UNWRITTEN_MAX = 1 << 16
 Result = TypeVar("Result")
@@ -172,6 +173,12 @@ class Keeper:
         self._thread = ThreadPoolExecutor(1, "answers")
         self._running: dict[str, Recording] = {}
         self._flushing: asyncio.Task[None] | None = None
+        self._followers = 0
+
+    def glance(self) -> None:
+        """Overloaded when as many follow kept answers already as may."""
+        if self._followers >= FOLLOWERS_MAX:
+            raise Overloaded("too many clients follow answers that are kept", retry_after_s=1.0)
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """What `work` makes of the store, in its thread. Unavailable: the disk is full, or the file is damaged."""
@@ -210,15 +217,21 @@ class Keeper:
 
     async def follow(self, kept: Kept, after: int) -> AsyncIterator[bytes]:
         """The events of an answer beyond number `after`, until the last, wherever it is generated."""
-        if (recording := self.running(kept.tenant, kept.id)) is not None:
-            async for event in recording.follow(after):
+        self._followers += 1
+        try:
+            recording = self.running(kept.tenant, kept.id)
+            async for event in self._read(kept, after) if recording is None else recording.follow(after):
                 yield event
-            return
+        finally:
+            self._followers -= 1
+
+    async def _read(self, kept: Kept, after: int) -> AsyncIterator[bytes]:
         now: Kept | None = kept
         while now is not None:
-            for number, event in await self.run(partial(self.store.events, kept.id, after)):
-                after = number
-                yield numbered(number, event)
+            while events := await self.run(partial(self.store.events, kept.id, after)):
+                for number, event in events:
+                    after = number
+                    yield numbered(number, event)
             if now.status != RUNNING:
                 return
             await asyncio.sleep(LOOK_S)

@@ -77,6 +77,7 @@ async def _follow(keeper: Keeper, kept: Kept, after: int) -> Response:
     recorded = keeper.running(kept.tenant, kept.id) is not None or kept.status == RUNNING
     if not recorded and await keeper.run(lambda: keeper.store.last_event(kept.id)) < 0:
         raise InvalidRequest("stream: this answer was not streamed", param="stream")
+    keeper.glance()
     return stream(keeper.follow(kept, after))
 
 

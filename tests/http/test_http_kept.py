@@ -269,6 +269,35 @@ async def test_events_that_could_not_be_written_at_once_are_written_later(
     assert again.body == told
 
 
+async def test_there_are_so_many_followers_and_then_no_more(kept_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aruntime.http.keeper.FOLLOWERS_MAX", 1)
+    async with client_of(kept_house) as client:
+        begun = await client.responses.create(model="demo", input="hi", background=True)
+    at = await submitted(kept_house)
+    path = f"/v1/responses/{begun.id}"
+    first = kept_house.client(path, b"", method="GET", query="stream=true")
+    kept_house.say(at, "some")
+    while b"some" not in first.body:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    refused = await kept_house.client(path, b"", method="GET", query="stream=true").done()
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    first.leave()
+    await first.done()
+    second = kept_house.client(path, b"", method="GET", query="stream=true")
+    kept_house.say(at, "more", FinishReason.STOP)
+    assert (await second.done()).status == 200
+
+
+async def test_a_long_stream_is_read_page_by_page(kept_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aruntime.control.kept.EVENTS_PAGE", 2)
+    engine = asyncio.create_task(kept_house.answer_all("blue"))
+    told = (await kept_house.client("/v1/responses", {"model": "demo", "input": "hi", "stream": True}).done()).body
+    engine.cancel()
+    id_ = json.loads(told.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
+    again = await kept_house.client(f"/v1/responses/{id_}", b"", method="GET", query="stream=true").done()
+    assert again.body == told
+
+
 class Person(pydantic.BaseModel):
     """What an answer is parsed as."""
 
