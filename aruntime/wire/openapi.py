@@ -17,6 +17,7 @@ from aruntime.wire.body import Strict
 from aruntime.wire.embeddings import EmbeddingBody
 from aruntime.wire.openai import ChatBody, CompletionBody
 from aruntime.wire.responses import InputTokensBody, ResponseBody
+from aruntime.wire.responses_kept import ItemsQuery, ShowQuery
 from aruntime.wire.tokens import Detokenize, TokenizeChat, TokenizeText
 
 
@@ -96,7 +97,7 @@ def document() -> bytes:
             "openapi": "3.1.0",
             "info": {"title": "aruntime", "version": "1"},
             "security": [{name: []} for name in _KEYS],
-            "paths": {one.path: {"post": _operation(one)} for one in OPERATIONS} | _LISTS,
+            "paths": {one.path: {"post": _operation(one)} for one in OPERATIONS} | _LISTS | _KEPT,
             "components": {"schemas": made["$defs"] | _ERRORS, "securitySchemes": _KEYS},
         }
     )
@@ -134,5 +135,35 @@ _LISTS = {
             "parameters": [{"name": "model", "in": "path", "required": True, "schema": _TEXT}],
             "responses": _MODELS,
         }
+    },
+}
+
+
+def _kept(name: str, summary: str, query: type[Strict] | None = None) -> dict[str, Any]:
+    """What a path takes that names a kept answer by `name`."""
+    fields = query.model_json_schema()["properties"] if query is not None else {}
+    answer: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if "stream" in fields:
+        answer["text/event-stream"] = {}
+    return {
+        "summary": summary,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": _TEXT},
+            *({"name": field, "in": "query", "schema": schema} for field, schema in fields.items()),
+        ],
+        "responses": _responses(answer),
+    }
+
+
+_KEPT = {
+    "/v1/responses/{response_id}": {
+        "get": _kept("response_id", "A kept response, or its events", ShowQuery),
+        "delete": _kept("response_id", "Forget it"),
+    },
+    "/v1/responses/{response_id}/cancel": {"post": _kept("response_id", "End one in the background")},
+    "/v1/responses/{response_id}/input_items": {"get": _kept("response_id", "What it goes on from", ItemsQuery)},
+    "/v1/chat/completions/{completion_id}": {
+        "get": _kept("completion_id", "A kept chat, or its events", ShowQuery),
+        "delete": _kept("completion_id", "Forget it"),
     },
 }
