@@ -13,6 +13,7 @@ from e2e_server import Server, until
 from pydantic import BaseModel
 
 ASK: Any = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 6}
+ON: Any = {"temperature": 0, "extra_body": {"ignore_eos": True}}
 NODE = Path(__file__).with_name("client.mjs")
 ENDLESS_TOKENS = 30_000
 
@@ -116,7 +117,7 @@ def test_token_logprobs_come_in_both_shapes(client: openai.OpenAI) -> None:
     chat = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2)
     assert chat.choices[0].logprobs is not None
     assert [len(one.top_logprobs) for one in chat.choices[0].logprobs.content or []] == [2] * 6
-    echoed = client.completions.create(model="tiny", prompt=[64, 65], max_tokens=1, echo=True, logprobs=1)
+    echoed = client.completions.create(model="tiny", prompt=[64, 65], max_tokens=1, echo=True, logprobs=1, **ON)
     logprobs = echoed.choices[0].logprobs
     assert logprobs is not None
     assert logprobs.token_logprobs is not None
