@@ -36,7 +36,7 @@ def cases(operation: Operation, model: str) -> Iterator[Case]:
     yield "wrong type", 400, "POST", orjson.dumps({**body, field: True}), JSON
     yield "infinite", 400, "POST", orjson.dumps({**body, field: "?"}).replace(b'"?"', b"1e400"), JSON
     yield "unknown model", 404, "POST", orjson.dumps({**body, "model": "nobody"}), JSON
-    yield "wrong method", 405, "GET", b"", {}
+    yield "wrong method", 405, "PUT", b"", {}
     yield "wrong content type", 415, "POST", orjson.dumps(body), {"content-type": "text/plain"}
     for name, size in SIZES.items():
         yield f"{name}: not JSON at its end", 400, "POST", b'{"a":"' + b"x" * size, JSON
