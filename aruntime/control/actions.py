@@ -90,6 +90,7 @@ class Actions:
         model.place()
         if version is None:
             raise ModelNotReady(f"{tried.model}@{tried.number} is {tried.life.state}: {tried.life.reason}")
+        await self._host.switchboard.taken_up(version.replicas)
         return _version_facts(version, self._host)
 
     async def _unload(self, action: actions.UnloadVersion, _actor: str) -> dict[str, Any]:

@@ -160,8 +160,8 @@ class Agent:
         try:
             if order.engine == "decoder" and order.key.tokenizer not in self._tokenizers:
                 self._tokenizers[order.key.tokenizer] = await asyncio.to_thread(_read_tokenizer, order)
-            # Not in a thread: it is small, and a version whose tokenizer is known serves from this moment on.
-            self.view.serve(self._served(order, _read_embedding(order), *fds))
+            embedding = await asyncio.to_thread(_read_embedding, order)
+            self.view.serve(self._served(order, embedding, *fds))
             self._say(Attached(replica=order.replica, epoch=order.epoch))
         except (ValueError, OSError) as error:
             log.error("replica.refused", model=order.model, version=order.version, reason=str(error))

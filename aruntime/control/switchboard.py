@@ -5,6 +5,8 @@ gets a new memory file with a new epoch, and the two ends get its descriptor and
 front ends'. Before a replica leaves, every front end says that nothing of its own is left there.
 """
 
+import asyncio
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -48,6 +50,9 @@ _SUBMIT_CELLS_MIN = 1 << 14  # 1 MiB, of which memory is taken only as far as it
 _VECTOR_CELLS = 1 << 12  # 256 KiB: some sixteen vectors of 4,096 numbers
 _TENSOR_CELLS = 1 << 17  # 8 MiB each way: twice what a request's body may have
 
+# A front end that takes longer is dying, or its machine is at its end: whoever loads does not wait for it.
+_TAKE_UP_S = 10.0
+
 # What a front end counts up in its row and must not vanish with it.
 _KEPT = [column for column in range(COLUMNS) if column not in PASSING]
 
@@ -80,6 +85,7 @@ class Switchboard:
         self._models: dict[str, ModelState] = {}
         self._dependencies = Dependencies(journal="")
         self._on_change = on_change
+        self._news = asyncio.Event()  # a pair has changed
         self._ledger_fd = create_table(LEDGER_ROWS, LEDGER_COLUMNS)
         self._ledger = Table(self._ledger_fd)
         self._epoch = itertools.count(1)
@@ -93,7 +99,7 @@ class Switchboard:
     def remove(self, replica: Replica) -> None:
         """A replica has left for good."""
         del self.replicas[replica.number]
-        self._on_change()
+        self._has_changed()
 
     def model_is(self, model: ModelState) -> None:
         """A model is another than it was: the front ends are told."""
@@ -104,7 +110,7 @@ class Switchboard:
             del self._models[model.model]
         for front_end in self.front_ends.values():
             front_end.line.send(model)
-        self._on_change()
+        self._has_changed()
 
     def dependencies_are(self, dependencies: Dependencies) -> None:
         """What the supervisor leans on is otherwise than it was: the front ends are told."""
@@ -124,7 +130,7 @@ class Switchboard:
         """Nothing of a front end is left on a replica."""
         if front_end.epochs.get(replica) == epoch:
             front_end.retiring.discard(replica)
-            self._on_change()
+            self._has_changed()
 
     def is_left(self, replica: Replica) -> bool:
         """Whether no front end has anything on a replica that was retired."""
@@ -152,6 +158,7 @@ class Switchboard:
     def leave(self, front_end: FrontEnd) -> None:
         """A front end is gone: its sequences vanish from the engines, its counts from the tables."""
         del self.front_ends[front_end.number]
+        self._news.set()
         front_end.close()
         for replica in self._ready():
             replica.send(DetachFrontEnd(front_end=front_end.number))
@@ -172,13 +179,25 @@ class Switchboard:
                 front_end.attached.pop(replica.number, None)
                 front_end.retiring.discard(replica.number)
                 front_end.line.send(DetachReplica(replica=replica.number))
-        self._on_change()
+        self._has_changed()
 
     def attached(self, front_end: FrontEnd, replica: int, epoch: int) -> None:
         """A front end has taken up its channel to a replica."""
         if front_end.epochs.get(replica) == epoch:
             front_end.attached[replica] = epoch
-            self._on_change()
+            self._has_changed()
+
+    async def taken_up(self, replicas: Iterable[Replica]) -> None:
+        """Wait until every front end sends to those of the replicas that are ready; not longer than _TAKE_UP_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TAKE_UP_S):
+                while not self._sends_to(replica.number for replica in replicas if replica.life == "ready"):
+                    self._news.clear()
+                    await self._news.wait()
+
+    def _sends_to(self, replicas: Iterable[int]) -> bool:
+        wanted = set(replicas)
+        return all(set(front_end.attached) >= wanted for front_end in self.front_ends.values())
 
     def tenants_changed(self) -> None:
         """There are other tenants, or other terms: everybody is told."""
@@ -196,17 +215,20 @@ class Switchboard:
         for front_end in self.front_ends.values():
             front_end.line.send(Drain(deadline_s=deadline_s))
 
+    def _has_changed(self) -> None:
+        self._news.set()
+        self._on_change()
+
     def close(self) -> None:
         """Let go of the ledger."""
         os.close(self._ledger_fd)
 
     def is_settled(self, front_ends: int) -> bool:
         """Whether nothing is pending and so many front ends send to every ready replica."""
-        ready = {replica.number for replica in self._ready()}
         return (
             not any(model.pending for model in self._models.values())
             and len(self.front_ends) >= front_ends
-            and all(set(front_end.attached) >= ready for front_end in self.front_ends.values())
+            and self._sends_to(replica.number for replica in self._ready())
         )
 
     def _introduce(self, front_ends: Iterable[FrontEnd]) -> None:

@@ -23,12 +23,15 @@ from aruntime.base.errors import (
     ServingError,
 )
 from aruntime.base.names import ModelRef
+from aruntime.control import agent as agent_room
 from aruntime.control import catalog, holding
 from aruntime.control import version as version_room
 from aruntime.control.manifest import Manifest
 from aruntime.control.repository import ModelVersion, publish
 from aruntime.control.view import Caller
+from aruntime.model.embedding import Embedding
 from aruntime.wire import actions
+from aruntime.wire.control import AttachReplica
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,25 @@ async def test_a_version_that_is_published_later_is_found_and_verified_but_not_s
         agent.view.resolve(ModelRef("demo", version=2))
     assert agent.view.health().ready
     assert len(house.engines.started) == 1
+
+
+async def test_a_load_returns_when_every_front_end_sends_to_it(
+    house: House, root: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = await house.front_end()
+    quick = await house.front_end()
+    publish(checkpoint, root, "demo")
+    await until(lambda: state_of(quick, 2) == "verified")
+    read = agent_room._read_embedding
+
+    def read_slowly(order: AttachReplica) -> Embedding | None:
+        time.sleep(0.3)
+        return read(order)
+
+    monkeypatch.setattr(agent_room, "_read_embedding", read_slowly)
+    await act(quick, actions.LoadVersion(model="demo", version=2))
+    for agent in (slow, quick):
+        assert agent.view.resolve(ModelRef("demo", version=2)).version == 2
 
 
 async def test_a_loaded_version_rests_until_a_label_names_it(house: House, root: Path, checkpoint: Path) -> None:
