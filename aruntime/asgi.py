@@ -2,8 +2,9 @@
 
 Each worker is a front end. The first finds no supervisor and starts one, which starts the engines; the others join it,
 and it ends with the last of them. ARUNTIME_REPOSITORY names the model repository, ARUNTIME_TENANTS the tenants' file;
-ARUNTIME_DEVICE, _THREADS, _CACHE_BYTES, _MEMORY and _JOURNAL are as for `aruntime serve`. There is no admin listener:
-hypercorn binds what it is told to. Without tenants it answers this machine only, whatever is bound.
+ARUNTIME_DEVICE, _THREADS, _CACHE_BYTES, _MEMORY and _JOURNAL are as for `aruntime serve`, and ARUNTIME_KEEP_ANSWERS=no is
+its --no-keep-answers. There is no admin listener: hypercorn binds what it is told to. Without tenants it answers this
+machine only, whatever is bound.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from aruntime.control.journal import default_path
 from aruntime.control.kept import answers_beside
 from aruntime.control.repository import default_root
 from aruntime.http.app import build_app
-from aruntime.http.keeper import open_keeper
+from aruntime.http.keeper import Keeper, open_keeper
 
 # Hypercorn gives a lifespan 60 s to start; a model that takes longer shows as not ready meanwhile.
 _READY_S = 50.0
@@ -60,7 +61,7 @@ class Application:
             agent.leave()
             await send({"type": "lifespan.startup.failed", "message": failed})
             return
-        kept = open_keeper(answers_beside(default_path(default_root())))
+        kept = _keeper()
         if kept is not None:
             await kept.sweep()
         self._app = build_app(agent.view, keeper=kept)
@@ -74,6 +75,13 @@ class Application:
         if kept is not None:
             await kept.until_none(_LAST_WORDS_S)
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _keeper() -> Keeper | None:
+    if os.environ.get("ARUNTIME_KEEP_ANSWERS") == "no":
+        return None
+    journal = os.environ.get("ARUNTIME_JOURNAL")
+    return open_keeper(answers_beside(Path(journal) if journal else default_path(default_root())))
 
 
 def _place() -> Path:

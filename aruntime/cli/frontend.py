@@ -1,6 +1,6 @@
 """The process of one front end: two listeners in one event loop, started by the supervisor with inherited sockets.
 
-python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N --answers F [--certfile F --keyfile F]
+python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N [--answers F] [--certfile F --keyfile F]
 
 hello ──► welcome ──► serve ──Drain or SIGTERM──► requests in flight end, new ones are answered 503 ──► leave
 """
@@ -103,7 +103,7 @@ async def serve(options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
     await agent.join(Post.from_fd(options.control_fd))
 
-    keeper = open_keeper(options.answers)
+    keeper = open_keeper(options.answers) if options.answers is not None else None
     if keeper is not None:
         await keeper.sweep()
     requests, stop = OpenRequests(), asyncio.Event()
@@ -148,7 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--public-fd", "--admin-fd", "--control-fd"):
         parser.add_argument(name, type=int, required=True)
-    parser.add_argument("--answers", type=Path, required=True)
+    parser.add_argument("--answers", type=Path)
     parser.add_argument("--certfile")
     parser.add_argument("--keyfile")
     parser.add_argument("--log-level", default="info")

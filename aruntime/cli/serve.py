@@ -39,6 +39,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--workers", type=at_least_one, default=1, metavar="N", help="front ends [%(default)s]")
     parser.add_argument("--certfile", type=Path, metavar="PEM", help="serve TLS on the public listener")
     parser.add_argument("--keyfile", type=Path, metavar="PEM")
+    parser.add_argument(
+        "--keep-answers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep responses and stored chats, whose texts are then on disk beside the journal [yes]",
+    )
     parser.add_argument("--json", action="store_true", help="say that it is ready as one line of JSON")
     add_engine(parser)
     parser.set_defaults(run=run)
@@ -102,7 +108,9 @@ def _front_end(options: argparse.Namespace, public: socket.socket, admin: socket
     arguments = ["--public-fd", str(public.fileno()), "--admin-fd", str(admin.fileno())]
     if options.certfile is not None:
         arguments += ["--certfile", str(options.certfile), "--keyfile", str(options.keyfile)]
-    arguments += ["--log-level", options.log_level, "--answers", str(answers_path(options))]
+    if options.keep_answers:
+        arguments += ["--answers", str(answers_path(options))]
+    arguments += ["--log-level", options.log_level]
     return Command("aruntime.cli.frontend", tuple(arguments), (public.fileno(), admin.fileno()))
 
 

@@ -39,6 +39,7 @@ _SCHEMA = f"""
     ) STRICT;
     CREATE INDEX IF NOT EXISTS by_tenant ON answers (tenant, created_s);
     CREATE INDEX IF NOT EXISTS by_owner ON answers (owner);
+    CREATE INDEX IF NOT EXISTS by_age ON answers (created_s);
     CREATE TABLE IF NOT EXISTS events (
         id TEXT NOT NULL, number INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (id, number)
     ) STRICT, WITHOUT ROWID;
@@ -121,9 +122,11 @@ class AnswerStore:
             )
 
     def find(self, tenant: str, id_: str) -> Kept | None:
-        """A tenant's answer; None when it has no such one."""
+        """A tenant's answer; None when it has no such one, or it is too old."""
         rows = self._database.execute(
-            "SELECT id, tenant, owner, status, answer, items FROM answers WHERE id = ? AND tenant = ?", (id_, tenant)
+            "SELECT id, tenant, owner, status, answer, items FROM answers"
+            " WHERE id = ? AND tenant = ? AND created_s >= ?",
+            (id_, tenant, self._clock() - AGE_S),
         ).fetchall()
         return Kept(*rows[0]) if rows else None
 
@@ -174,7 +177,7 @@ class AnswerStore:
     def _trim(self, tenant: str) -> None:
         self._database.execute(
             """
-            DELETE FROM answers WHERE tenant = ?1 AND status != ?2 AND (created_s < ?3 OR id IN (
+            DELETE FROM answers WHERE status != ?2 AND (created_s < ?3 OR id IN (
                 SELECT id FROM (
                     SELECT id, row_number() OVER newest AS place, sum(bytes) OVER newest AS size FROM answers
                     WHERE tenant = ?1 WINDOW newest AS (ORDER BY created_s DESC, id)

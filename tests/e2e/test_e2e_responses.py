@@ -105,3 +105,14 @@ def test_a_server_that_ends_ends_what_runs_in_the_background_first_and_keeps_it(
 def _fresh(server: Server) -> openai.OpenAI:
     """A client with connections of its own."""
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+def test_a_server_that_keeps_no_answers_says_so_and_writes_none(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path / "keeps.log", "--no-keep-answers") as forgets:
+        with openai.OpenAI(base_url=f"{forgets.url}/v1", api_key="none", max_retries=0) as client:
+            told = client.responses.create(model="tiny", input="once", max_output_tokens=4)
+            assert told.store is False
+            with pytest.raises(openai.BadRequestError) as refused:
+                client.responses.create(model="tiny", input="once", max_output_tokens=4, store=True)
+        assert refused.value.param == "store"
+    assert not list(tmp_path.glob("*answers*"))

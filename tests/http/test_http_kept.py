@@ -15,7 +15,7 @@ from openai.types.responses import Response as Told
 from test_http_responses import client_of
 
 from aruntime.admission.tenants import Tenant
-from aruntime.control.kept import ANSWERS_MAX, RUNNING, AnswerStore, Kept
+from aruntime.control.kept import AGE_S, ANSWERS_MAX, RUNNING, AnswerStore, Kept
 from aruntime.http.app import build_app
 from aruntime.http.keeper import Keeper, open_keeper
 from aruntime.queue.records import FinishReason
@@ -150,6 +150,18 @@ def test_the_oldest_that_have_ended_leave_first() -> None:
     assert store.find("ann", "running") is not None
     assert store.find("ann", "r0") is None
     assert store.find("ann", f"r{ANSWERS_MAX}") is not None
+
+
+def test_what_is_too_old_is_not_there_and_leaves_with_anybody_s_next() -> None:
+    now = [0.0]
+    store = AnswerStore(None, lambda: now[0])
+    store.begin(Kept("old", "ann", store.owner, "completed", b"{}", b"[]"))
+    store.write([("old", 0, b"event")], [])
+    now[0] = AGE_S + 1
+    assert store.find("ann", "old") is None
+    assert store.events("old", -1)
+    store.begin(Kept("new", "bob", store.owner, "completed", b"{}", b"[]"))
+    assert not store.events("old", -1)
 
 
 async def test_where_nothing_is_kept_what_needs_it_is_refused_by_name(house: House) -> None:
