@@ -2,7 +2,7 @@
 
 Each worker is a front end. The first finds no supervisor and starts one, which starts the engines; the others join it,
 and it ends with the last of them. ARUNTIME_REPOSITORY names the model repository, ARUNTIME_TENANTS the tenants' file;
-ARUNTIME_DEVICE, _THREADS, _CACHE_BYTES, _MEMORY and _JOURNAL are as for `aruntime serve`, and ARUNTIME_KEEP_ANSWERS=no is
+ARUNTIME_DEVICE, _THREADS, _CACHE_BYTES, _MEMORY and _JOURNAL are as for `aruntime serve`, ARUNTIME_KEEP_ANSWERS=no is
 its --no-keep-answers. There is no admin listener: hypercorn binds what it is told to. Without tenants it answers this
 machine only, whatever is bound.
 """

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from aruntime.wire.anthropic_messages import CacheWish, ToolName, kind_of, only
 from aruntime.wire.body import Ignored, NotServed, Strict, unserved, wrong
-from aruntime.wire.conversation import TOOLS_MAX, Option, Schema, Tool, ToolChoice
+from aruntime.wire.conversation import TOOLS_MAX, Option, Schema, Tool, ToolChoice, check_differ
 from aruntime.wire.fields import TokenCount
 
 
@@ -37,11 +37,7 @@ class CustomTool(Strict):
 
 
 def _names_differ(tools: list[CustomTool]) -> list[CustomTool]:
-    names: set[str] = set()
-    for place, tool in enumerate(tools):
-        if tool.name in names:
-            raise wrong(f"{place}.name", "another tool has this name")
-        names.add(tool.name)
+    check_differ([tool.name for tool in tools], "name")
     return tools
 
 

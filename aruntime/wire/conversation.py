@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from aruntime.base.errors import InvalidRequest
-from aruntime.wire.body import load_object
+from aruntime.wire.body import load_object, wrong
 
 TOOLS_MAX = 128  # OpenAI's bound
 CALLS_MAX = 128  # of one message: as many as there are tools
@@ -146,6 +146,15 @@ def unasked(messages: Sequence[Message]) -> int | None:
         if message.role == "tool" and message.call_id not in asked:
             return place
     return None
+
+
+def check_differ(names: Sequence[str], field: str) -> None:
+    """Names of tools must differ; the error names the `field` of the first that does not."""
+    seen: set[str] = set()
+    for place, name in enumerate(names):
+        if name in seen:
+            raise wrong(f"{place}.{field}", "another tool has this name")
+        seen.add(name)
 
 
 def _arguments(text: str) -> str:

@@ -24,6 +24,7 @@ from aruntime.wire.conversation import (
     Tool,
     ToolCall,
     ToolChoice,
+    check_differ,
     unasked,
 )
 from aruntime.wire.fields import text_or_list
@@ -222,10 +223,7 @@ def _called(function: str | None) -> str:
 
 
 def _names_differ(tools: list[FunctionTool]) -> list[FunctionTool]:
-    names = [tool.function.name for tool in tools]
-    twice = next((place for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise wrong(f"{twice}.function.name", "another tool has this name")
+    check_differ([tool.function.name for tool in tools], "function.name")
     return tools
 
 

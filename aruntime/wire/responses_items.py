@@ -23,6 +23,7 @@ from aruntime.wire.conversation import (
     Tool,
     ToolCall,
     ToolChoice,
+    check_differ,
     unasked,
 )
 from aruntime.wire.fields import text_or_list
@@ -194,7 +195,7 @@ def unanswered(messages: Sequence[Message]) -> str | None:
 
 
 class FunctionTool(Strict):
-    """A tool of the only kind that is served."""
+    """A tool of the only kind that is served: a function, flat. It is told again as it came, `type` first."""
 
     not_served = {  # noqa: RUF012
         "allowed_callers": NotServed("calls are the model's own", ["direct"]),
@@ -222,11 +223,7 @@ def _function(value: Any) -> Any:
 
 
 def _names_differ(tools: list[FunctionTool]) -> list[FunctionTool]:
-    names: set[str] = set()
-    for place, tool in enumerate(tools):
-        if tool.name in names:
-            raise wrong(f"{place}.name", "another tool has this name")
-        names.add(tool.name)
+    check_differ([tool.name for tool in tools], "name")
     return tools
 
 
