@@ -1,8 +1,8 @@
 """The outermost layer, in pure ASGI: an arrival time and a request id for every request, bounded headers, and one Host.
 
 `x-request-id` is kept when it is well formed, else made, and stands in every answer, in those to Anthropic's clients as
-`request-id` too, which is what they look for. A request without exactly one Host
-is refused (a lying Host has misled authentication in other servers); routing looks at `scope["path"]` only.
+`request-id` too, which is what they look for. A request without exactly one Host is refused (a lying Host has misled
+authentication in other servers); routing looks at `scope["path"]` only.
 """
 
 import asyncio
