@@ -20,6 +20,7 @@ from aruntime.control.agent import Agent
 from aruntime.control.journal import default_path
 from aruntime.control.kept import answers_beside
 from aruntime.control.repository import default_root
+from aruntime.h2.server import install
 from aruntime.http.app import build_app
 from aruntime.http.keeper import Keeper, open_keeper
 
@@ -119,5 +120,6 @@ async def _shutdown(receive: Receive) -> Message:
     return message
 
 
+install()
 app = Application()
 """What the server loads."""

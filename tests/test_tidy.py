@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     "base": 0,
+    "h2": 0,
     "queue": 1,
     "wire": 2,
     "cache": 2,
@@ -29,7 +30,7 @@ FLOORS = {
 # Third parties, and the only rooms that may import them.
 HOMES = {
     "starlette": {"http", "asgi"},
-    "hypercorn": {"cli"},
+    "hypercorn": {"cli", "h2"},
     "triton": {"aruntime_kernels"},
     "onnxruntime": {"engine"},
     "torch": {"aruntime_kernels", "model", "engine"},

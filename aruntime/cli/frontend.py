@@ -23,6 +23,7 @@ from hypercorn.config import Config, Sockets
 
 from aruntime.base import log
 from aruntime.control.agent import Agent
+from aruntime.h2 import server as h2
 from aruntime.http.app import build_app
 from aruntime.http.keeper import open_keeper
 from aruntime.http.limits import HttpLimits
@@ -35,8 +36,6 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 _DRAIN_S = 30.0
 # After the limit: what is cut short is told to the clients.
 _LAST_WORDS_S = 1.0
-# Between the end of the last request and the end of its connection: hypercorn writes END_STREAM a turn later.
-_FLUSH_S = 0.1
 # Connections at rest are closed at once when serving stops; others may be in their last write.
 _CLOSE_S = 1.0
 
@@ -81,11 +80,9 @@ def server_config(certfile: str | None, keyfile: str | None) -> Config:
     config.backlog = 1024
     config.graceful_timeout = _CLOSE_S
     config.keep_alive_timeout = 75.0
-    # At the limit hypercorn sends GOAWAY and forgets the streams in flight; so the limit is never reached.
-    config.keep_alive_max_requests = 2**62
+    config.keep_alive_max_requests = 2**62  # of HTTP/1.1; a connection of HTTP/2 has no such limit
     # Ours are below and answered in words (http/edge.py); what is longer ends with the connection.
     config.h11_max_incomplete_size = config.h2_max_header_list_size = 2 * HttpLimits().header_bytes_max
-    # Beyond 1,000 its priority tree breaks the connection.
     config.h2_max_concurrent_streams = 512
     return config
 
@@ -98,6 +95,7 @@ async def serve(options: argparse.Namespace) -> None:
     def on_drain(deadline_s: float) -> None:
         if not drain_by.done():
             drain_by.set_result(deadline_s)
+            h2.drain()
 
     agent = Agent(on_drain)
     loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
@@ -125,7 +123,6 @@ async def serve(options: argparse.Namespace) -> None:
         await requests.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
         if keeper is not None:
             await keeper.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
-        await asyncio.sleep(_FLUSH_S)
     lost.cancel()
     stop.set()
     with contextlib.suppress(TimeoutError):
@@ -154,6 +151,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log.configure(options.log_level)
+    h2.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt is the supervisor's to handle
     try:
         uvloop.run(serve(options))

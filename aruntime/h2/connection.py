@@ -1,0 +1,429 @@
+"""One HTTP/2 connection: requests in, answers out, in one write a turn of the loop.
+
+    data_received ─► frames, a few a turn ─► h2 ─► events ─► streams ─► the application's tasks
+    Stream.send, Stream.write ─► DATA frames, while the windows have room ─┐
+                 what has none waits in its stream, each in turn           ├─► one write at the end of the turn
+    headers, settings, resets: written by h2 ──────────────────────────────┘
+
+h2 keeps the states of the protocol and the flow-control windows; only the DATA frames of answers are made here, because
+that is what a server of streams does all day. There is no priority tree: RFC 9113 has none.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import time
+from typing import Any, cast
+
+import h2.events
+import h2.exceptions
+from h2.errors import ErrorCodes
+from hypercorn.config import Config
+
+from aruntime.h2.limits import H2Limits
+from aruntime.h2.protocol import PREFACE, protocol, request_scope
+from aruntime.h2.stream import Headers, Stream
+from aruntime.h2.trifles import Trifles, is_trifle
+
+# ASGI's own types differ between hypercorn and everybody else.
+App = Callable[..., Awaitable[None]]
+
+_HEAD_BYTES = 9  # of a frame
+_UNREAD_BYTES_MAX = 256 << 10  # of frames that have not had their turn, before the socket waits too
+_LOOKS = 8  # at those who wait, in the time that they may
+_LINGER_S = 1.0
+
+
+class Connection(asyncio.Protocol):
+    """Serves `app` on one transport until `closed` is done. `scope` is what all its requests have in common."""
+
+    def __init__(self, app: App, config: Config, limits: H2Limits, scope: dict[str, Any]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.tasks: set[asyncio.Task[None]] = set()  # of the application; they may outlive the connection
+        self._app, self._config, self._limits, self._scope = app, config, limits, scope
+        self._h2 = protocol(config)
+        self._transport: asyncio.Transport
+        self._received = bytearray()  # frames that have not had their turn
+        self._greeted = False
+        self._reading_later = self._deaf = False
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._full = False  # the transport takes no more for now
+        self._streams: dict[int, Stream] = {}
+        self._blocked: dict[int, Stream] = {}  # those with pending bytes, in turn
+        self._frames_sent = 0
+        self._trifles = Trifles(limits.trifles_max, limits.trifles_per_s, self._loop.time())
+        self._draining = False
+        self._closing = False
+        self._full_s = 0.0
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._watch_timer: asyncio.TimerHandle | None = None
+
+    def start(self, transport: asyncio.Transport, received: bytes) -> None:
+        """Take over a transport whose client has said `received` already."""
+        self._transport = transport
+        transport.set_protocol(self)
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(max(0, self._limits.received_bytes_max - 65_535))
+        self._rest(self._limits.greeting_s_max)
+        self.data_received(received)
+
+    def drain(self) -> None:
+        """Take no new requests; close when those that run have been answered."""
+        self._draining = True
+        self._close_if_done()
+
+    # What the transport calls.
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client. What is more than a few frames waits for the loop's next turns."""
+        if self._closing:
+            return
+        self._received += data
+        if not self._reading_later:
+            self._read()
+        elif len(self._received) > _UNREAD_BYTES_MAX:
+            self._deaf = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; nor will it read, by the habits of HTTP/2."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The network takes no more for now."""
+        self._full, self._full_s = True, self._loop.time()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """The network takes more."""
+        self._full = False
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over, for every stream of it."""
+        for timer in (self._rest_timer, self._watch_timer):
+            if timer is not None:
+                timer.cancel()
+        self._received.clear()
+        for stream in list(self._streams.values()):
+            stream.go("the client has gone")
+        self._streams.clear()
+        self._blocked.clear()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # What the streams call.
+
+    def send_headers(self, stream: Stream, status: int, headers: Headers) -> None:
+        """Begin an answer."""
+        fields = [(b":status", b"%d" % status), *headers, *self._config.response_headers("h2")]
+        try:
+            self._h2.send_headers(stream.id, [(name.lower(), value) for name, value in fields])
+        except h2.exceptions.ProtocolError as error:
+            self._forget(stream, str(error))
+            raise ConnectionResetError(str(error)) from None
+        self._control()
+
+    def send_data(self, stream: Stream, data: bytes) -> None:
+        """Send a piece of an answer, or keep it until there is room."""
+        size = len(data)
+        if (
+            not stream.pending
+            and not self._full
+            and size <= stream.state.outbound_flow_control_window
+            and size <= self._h2.outbound_flow_control_window
+            and size <= self._h2.max_outbound_frame_size
+        ):
+            self._frame(stream, data, size)
+            return
+        if not stream.pending:
+            stream.moved_s = self._loop.time()
+            self._blocked[stream.id] = stream
+        stream.pending += data
+        self._pump()
+        if self._blocked:
+            self._watch()
+
+    def send_end(self, stream: Stream) -> None:
+        """END_STREAM, now or when all that is pending went out."""
+        if stream.pending:
+            return
+        self._control()
+        try:
+            self._h2.end_stream(stream.id)
+            if not stream.whole:  # the rest of the request is not wanted (RFC 9113, 8.1)
+                self._h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)
+        except h2.exceptions.ProtocolError:  # to h2 a connection is over once its client has said goodbye
+            self._out.append(b"\x00\x00\x00\x00\x01" + stream.id.to_bytes(4, "big"))
+            self._flush_later()
+        self._control()
+        stream.end()
+        self._forget(stream)
+
+    def credit(self, stream: Stream, size: int) -> None:
+        """The application has read `size` bytes of a body: the client may send as many more."""
+        if size == 0 or self._closing:
+            return
+        self._h2.increment_flow_control_window(size)
+        if not (stream.whole or stream.gone or stream.ended):
+            self._h2.increment_flow_control_window(size, stream.id)
+        self._control()
+
+    # Frames that come.
+
+    def _read(self) -> None:
+        """Read some frames; if there are more, the others of the loop have their turn first."""
+        self._reading_later = False
+        try:
+            for _ in range(self._limits.frames_a_turn):
+                if (size := self._frame_bytes()) == 0:
+                    break
+                frame = bytes(self._received[:size])
+                del self._received[:size]
+                for event in self._h2.receive_data(frame):
+                    if (handle := _HANDLERS.get(type(event))) is not None:
+                        handle(self, event)
+            else:
+                self._reading_later = True
+                self._loop.call_soon(self._read)
+        except h2.exceptions.ProtocolError:  # h2 has written the GOAWAY that says why
+            self._close()
+            return
+        if self._deaf and len(self._received) <= _UNREAD_BYTES_MAX:
+            self._deaf = False
+            self._transport.resume_reading()
+        self._control()
+
+    def _frame_bytes(self) -> int:
+        """Bytes of the next frame, 0 until all of it has come. A client that sends too many trifles is told to go."""
+        received = self._received
+        if not self._greeted:
+            if len(received) < len(PREFACE):
+                return 0
+            self._greeted = True
+            self._rest(self._config.keep_alive_timeout)
+            return len(PREFACE)
+        if len(received) < _HEAD_BYTES:
+            return 0
+        length = int.from_bytes(received[:3], "big")
+        if length > self._h2.max_inbound_frame_size:
+            return len(received)  # h2 says what is wrong with it
+        if len(received) < _HEAD_BYTES + length:
+            return 0
+        if is_trifle(received[3], length):
+            self._trifles.earn(self._frames_sent)
+            self._frames_sent = 0
+            if self._trifles.are_too_many(self._loop.time()):
+                self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
+                return 0
+        return _HEAD_BYTES + length
+
+    def _request(self, event: h2.events.RequestReceived) -> None:
+        stream_id = event.stream_id
+        if self._draining or len(self._streams) >= self._config.h2_max_concurrent_streams:
+            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        scope = request_scope(event.headers, self._scope)
+        if scope is None:
+            self._h2.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        stream = Stream(self, stream_id, self._h2.streams[stream_id], scope, self._limits.pending_bytes_max)
+        self._streams[stream_id] = stream
+        self._stop_resting()
+        task = self._loop.create_task(self._run(stream))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _data(self, event: h2.events.DataReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        size = event.flow_controlled_length
+        if stream is not None:
+            stream.put(event.data)
+            size -= len(event.data)  # padding
+        if size:
+            self._h2.increment_flow_control_window(size)
+
+    def _request_ended(self, event: h2.events.StreamEnded) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            stream.put_end()
+
+    def _reset_by_client(self, event: h2.events.StreamReset) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            self._forget(stream, "the client has reset the stream")
+
+    def _window_opened(self, _event: h2.events.Event) -> None:
+        if self._blocked:
+            self._pump()
+
+    def _terminated(self, event: h2.events.ConnectionTerminated) -> None:
+        if event.error_code == ErrorCodes.NO_ERROR:
+            self.drain()
+        else:
+            self._close()
+
+    # Frames that go.
+
+    def _frame(self, stream: Stream, data: bytes, size: int) -> None:
+        """Send one DATA frame, for which there is room."""
+        self._h2.outbound_flow_control_window -= size
+        stream.state.outbound_flow_control_window -= size
+        self._frames_sent += 1
+        out = self._out
+        out.append(size.to_bytes(3, "big") + stream.head)
+        out.append(data)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _pump(self) -> None:
+        """Send what is pending as far as there is room, a frame of each stream in turn."""
+        moves = True
+        while moves and self._blocked and not self._full:
+            moves = False
+            for stream in list(self._blocked.values()):
+                window = min(stream.state.outbound_flow_control_window, self._h2.outbound_flow_control_window)
+                size = min(len(stream.pending), window, self._h2.max_outbound_frame_size)
+                if size <= 0:
+                    continue
+                moves = True
+                self._frame(stream, bytes(stream.pending[:size]), size)
+                del stream.pending[:size], self._blocked[stream.id]
+                if stream.pending:
+                    self._blocked[stream.id] = stream  # behind the others: the next window is theirs
+                elif stream.ending:
+                    self.send_end(stream)
+                stream.moved(self._loop.time())
+            self._flush()
+
+    def _control(self) -> None:
+        """Send what h2 has written, after all that was sent before it."""
+        if data := self._h2.data_to_send():
+            self._out.append(data)
+            self._flush_later()
+
+    def _flush_later(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._out and not self._closing:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    # Ends.
+
+    async def _run(self, stream: Stream) -> None:
+        """Have the application answer one request."""
+        begun_s, log = time(), cast(Any, self._config.log)
+        spawn = partial(self._loop.run_in_executor, None)
+        try:
+            await self._app(stream.scope, stream.receive, stream.send, spawn, _no_threads)
+        except Exception as error:
+            if not (stream.gone and isinstance(error, OSError)):
+                await log.exception("Error in ASGI Framework")
+        finally:
+            if not (stream.gone or stream.ending):
+                self._fail(stream)
+        await log.access(stream.scope, stream.response, time() - begun_s)
+
+    def _fail(self, stream: Stream) -> None:
+        """The application has ended before its answer."""
+        if stream.response is not None:
+            self._reset(stream, ErrorCodes.INTERNAL_ERROR, "the application failed")
+            return
+        with contextlib.suppress(ConnectionResetError):
+            self.send_headers(stream, 500, [(b"content-length", b"0")])
+            self.send_end(stream)
+
+    def _reset(self, stream: Stream, code: ErrorCodes, why: str) -> None:
+        with contextlib.suppress(h2.exceptions.ProtocolError):
+            self._h2.reset_stream(stream.id, code)
+        self._control()
+        self._forget(stream, why)
+
+    def _forget(self, stream: Stream, why: str = "") -> None:
+        """The stream is over: its answer has ended, or nobody waits for it."""
+        if self._streams.pop(stream.id, None) is None:
+            return
+        self._blocked.pop(stream.id, None)
+        if why:
+            stream.go(why)
+        self.credit(stream, stream.drop_body())
+        if not self._streams:
+            self._rest(self._config.keep_alive_timeout)
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._draining and not self._streams:
+            self._go_away(ErrorCodes.NO_ERROR)
+
+    def _go_away(self, code: ErrorCodes) -> None:
+        with contextlib.suppress(h2.exceptions.ProtocolError):
+            self._h2.close_connection(code)
+        self._close()
+
+    def _close(self) -> None:
+        """Say no more, and listen a little: to close upon unread bytes would take the last words from the client."""
+        if self._closing:
+            return
+        self._control()
+        self._flush()
+        self._closing = True
+        self._received.clear()
+        if self._deaf:
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._loop.call_later(_LINGER_S, self._transport.close)
+        else:
+            self._transport.close()
+        self._loop.call_later(self._limits.stall_s_max, self._transport.abort)
+
+    # Time.
+
+    def _rest(self, timeout_s: float) -> None:
+        """No request runs: go away, unless one comes in time."""
+        self._stop_resting()
+        self._rest_timer = self._loop.call_later(timeout_s, self._go_away, ErrorCodes.NO_ERROR)
+
+    def _stop_resting(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+
+    def _watch(self) -> None:
+        if self._watch_timer is None:
+            self._watch_timer = self._loop.call_later(self._limits.stall_s_max / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        """End what has waited too long for the client: streams that it does not read, or all of it."""
+        self._watch_timer = None
+        too_old_s = self._loop.time() - self._limits.stall_s_max
+        if self._full and self._full_s < too_old_s:
+            self._transport.abort()
+            return
+        if not self._full:
+            for stream in [stream for stream in self._blocked.values() if stream.moved_s < too_old_s]:
+                self._reset(stream, ErrorCodes.CANCEL, "the client does not read")
+        if self._full or self._blocked:
+            self._watch()
+
+
+_HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
+    h2.events.RequestReceived: Connection._request,
+    h2.events.DataReceived: Connection._data,
+    h2.events.StreamEnded: Connection._request_ended,
+    h2.events.StreamReset: Connection._reset_by_client,
+    h2.events.WindowUpdated: Connection._window_opened,
+    h2.events.RemoteSettingsChanged: Connection._window_opened,
+    h2.events.ConnectionTerminated: Connection._terminated,
+}
+
+
+def _no_threads(*_: Any) -> None:
+    raise RuntimeError("only ASGI applications are served")
