@@ -1,11 +1,16 @@
 """From tokens to what one choice of a request says: detokenized, cut at stop strings, told apart, counted for usage."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 
+from aruntime.admission.ask import Ask
 from aruntime.admission.ticket import Output
+from aruntime.http.asks import Question
 from aruntime.http.scores import Scorer
 from aruntime.http.stops import StopText
 from aruntime.model.detokenizer import Detokenizer
+from aruntime.model.speech.listening import listen
+from aruntime.model.tokenizer import Tokenizer
 from aruntime.queue.records import FinishReason
 from aruntime.wire.said import Call, Chosen, Finish, Listener, Part, Reasoning, Said, Text
 
@@ -118,3 +123,25 @@ class Choice:
         """What was no stop string after all."""
         text = self._stop.finish()
         return [Text(text)] if text else []
+
+
+def choice_of(question: Question, tokenizer: Tokenizer, prompt: "array[int]", ask: Ask, opens_thought: bool) -> Choice:
+    """What takes in one choice's tokens. In a conversation it has a listener, if there is something to tell apart."""
+    listener = None
+    if question.conversation is not None:
+        constrained = bool(ask.sampling.grammar)
+        listener = listen(tokenizer.speech, question.conversation, opens_thought=opens_thought, constrained=constrained)
+    marks = listener is not None
+    begins = question.conversation is not None or question.echo
+    scorer = None
+    if question.logprobs is not None:
+        scorer = Scorer(tokenizer, prompt=question.echo, marks=marks, begins=begins)
+    return Choice(
+        scorer or tokenizer.detokenizer(marks=marks, begins=begins),
+        StopText(question.fields.stops, shown=bool(question.fields.include_stop_str_in_output)),
+        ask.sampling.min_tokens,
+        listener,
+        scorer=scorer,
+        echo=prompt if question.echo else (),
+        silent=question.max_tokens == 0,
+    )

@@ -10,15 +10,16 @@ from starlette.responses import Response
 from aruntime.admission.ask import Ask
 from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
+from aruntime.http.asks import COMPLETION_TOKENS, Question
 from aruntime.http.context import Context
-from aruntime.http.keeper import Recording
 from aruntime.http.meter import Count
-from aruntime.http.questions import COMPLETION_TOKENS, Question, answer_text, meet, read
-from aruntime.http.recorded import KeptWhole, record
+from aruntime.http.questions import answer_text, meet, read
+from aruntime.http.recorded import keep
 from aruntime.http.requests import Terms, read_terms
 from aruntime.wire.answers import Answer
 from aruntime.wire.body import refusal
-from aruntime.wire.openai import ChatBody, CompletionBody, parse_chat, parse_completion
+from aruntime.wire.openai import ChatBody, parse_chat
+from aruntime.wire.openai_completions import CompletionBody, parse_completion
 from aruntime.wire.stored_chat import StoredChat
 
 
@@ -96,9 +97,6 @@ async def _openai(
             return await answer_text(context, served, terms, question, count, shape)
         answer = StoredChat(request_id=secrets.token_hex(16), choices=question.n, **about(served))
         generation = await answer_text(context, served, terms, question, count, lambda _served, _ask: answer)
-        if not body.stream:
-            return KeptWhole(keeper, terms.tenant.name, answer, b"[]", generation)
-        recording = Recording(keeper, terms.tenant.name, answer, b"[]", terms.request_id)
-        return await record(request, recording, generation)
+        return await keep(request, keeper, terms, answer, b"[]", generation, stream=bool(body.stream))
 
     return await meet(request, context, terms, ModelRef.parse(body.model), reply)

@@ -17,11 +17,12 @@ from aruntime.admission.ticket import Ticket
 from aruntime.base.errors import InvalidRequest, ModelError, ModelNotFound
 from aruntime.base.names import ModelRef, is_name, is_version
 from aruntime.control.view import ServedVersion
+from aruntime.http.asks import COMPLETION_TOKENS, Question
 from aruntime.http.compression import Compressed, read_plain
 from aruntime.http.context import Context
 from aruntime.http.generation import Admitted
 from aruntime.http.meter import Count
-from aruntime.http.questions import COMPLETION_TOKENS, Question, answer_text, meet
+from aruntime.http.questions import answer_text, meet
 from aruntime.http.requests import Terms, read_body, read_terms, with_parameters
 from aruntime.wire.infer_v2 import InferRequest, parse_infer, write_infer
 from aruntime.wire.infer_v2_models import check_inputs, check_outputs, select_outputs

@@ -6,9 +6,10 @@ from starlette.responses import Response
 from aruntime.admission.ask import Ask
 from aruntime.base.names import ModelRef
 from aruntime.control.view import ServedVersion
+from aruntime.http.asks import Question
 from aruntime.http.context import Context
 from aruntime.http.meter import Count
-from aruntime.http.questions import Question, answer_text, find, meet, read, tokenizer_of
+from aruntime.http.questions import answer_text, find, meet, read, tokenizer_of
 from aruntime.http.requests import Terms, read_terms
 from aruntime.wire.anthropic import MessagesBody, parse_count, parse_messages, write_count
 from aruntime.wire.anthropic_answers import MessageAnswer

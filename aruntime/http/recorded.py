@@ -11,7 +11,7 @@ from aruntime.base.errors import ServingError
 from aruntime.control.kept import Kept
 from aruntime.http.generation import Generation
 from aruntime.http.keeper import Keeper, Recorded, Recording
-from aruntime.http.requests import unless_gone
+from aruntime.http.requests import Terms, unless_gone
 
 
 def stream(events: AsyncIterator[bytes], headers: list[tuple[bytes, bytes]] | None = None) -> Response:
@@ -22,7 +22,7 @@ def stream(events: AsyncIterator[bytes], headers: list[tuple[bytes, bytes]] | No
     return response
 
 
-class KeptWhole(Response):
+class _KeptWhole(Response):
     """A whole answer that is kept before it is told. While nobody knows its id it ends with its client."""
 
     def __init__(self, keeper: Keeper, tenant: str, answer: Recorded, items: bytes, generation: Generation) -> None:
@@ -45,8 +45,26 @@ class KeptWhole(Response):
         await self._generation(scope, receive, keep)
 
 
-async def record(
-    request: Request, recording: Recording, generation: Generation, *, background: bool = False, streamed: bool = True
+async def keep(
+    request: Request,
+    keeper: Keeper,
+    terms: Terms,
+    answer: Recorded,
+    items: bytes,
+    generation: Generation,
+    *,
+    stream: bool,
+    background: bool = False,
+) -> Response:
+    """Have what a generation answers kept, with the `items` it goes on from; how its client is told of it."""
+    if not (stream or background):
+        return _KeptWhole(keeper, terms.tenant.name, answer, items, generation)
+    recording = Recording(keeper, terms.tenant.name, answer, items, terms.request_id)
+    return await _record(request, recording, generation, background=background, streamed=stream)
+
+
+async def _record(
+    request: Request, recording: Recording, generation: Generation, *, background: bool, streamed: bool
 ) -> Response:
     """Have a generation go on by itself; its client follows it, or is told that it has begun."""
     if background:

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from aruntime.base.names import ModelRef
 from aruntime.control.kept import Kept
 from aruntime.control.view import ServedVersion
+from aruntime.http.asks import Question
 from aruntime.http.context import Context
-from aruntime.http.keeper import Keeper, Recording
+from aruntime.http.keeper import Keeper
 from aruntime.http.meter import Count
-from aruntime.http.questions import Question, answer_text, find, meet, read, tokenizer_of
-from aruntime.http.recorded import KeptWhole, record
+from aruntime.http.questions import answer_text, find, meet, read, tokenizer_of
+from aruntime.http.recorded import keep
 from aruntime.http.requests import Terms, read_terms
 from aruntime.wire.body import refusal
 from aruntime.wire.conversation import Conversation
@@ -52,11 +53,8 @@ async def create_response(request: Request) -> Response:
         generation = await answer_text(context, served, terms, question, count, lambda _served, _ask: answer)
         if keeper is None or not stored or terms.mirrored:
             return generation
-        if not recorded:
-            return KeptWhole(keeper, terms.tenant.name, answer, items, generation)
-        recording = Recording(keeper, terms.tenant.name, answer, items, terms.request_id)
-        background, streamed = bool(body.background), bool(body.stream)
-        return await record(request, recording, generation, background=background, streamed=streamed)
+        background, stream = bool(body.background), bool(body.stream)
+        return await keep(request, keeper, terms, answer, items, generation, background=background, stream=stream)
 
     return await meet(request, context, terms, ModelRef.parse(body.model), reply)
 

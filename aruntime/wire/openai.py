@@ -1,29 +1,22 @@
-"""What OpenAI clients send: the bodies of /v1/completions and /v1/chat/completions."""
+"""What OpenAI clients send: the body of /v1/chat/completions, and what openai_completions.py has in common with it."""
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from aruntime.queue.steering import TOP_LOGPROBS_MAX
 from aruntime.wire import refused
-from aruntime.wire.body import Ignored, Strict, parse, wrong
+from aruntime.wire.body import Ignored, Strict, parse
 from aruntime.wire.conversation import Conversation, Option, Options
-from aruntime.wire.fields import (
-    CHOICES_MAX,
-    N_MAX,
-    TOKENS_MAX,
-    BadWords,
-    Label,
-    LogitBias,
-    ModelName,
-    Prompts,
-    SamplingFields,
-    TokenCount,
-    TokenIds,
-    text_ids_or_list,
+from aruntime.wire.fields import N_MAX, BadWords, Label, LogitBias, ModelName, SamplingFields, TokenCount
+from aruntime.wire.openai_functions import (
+    ChosenFunction,
+    Functions,
+    chooses_among_functions,
+    chosen_function,
+    one_name_for_tools,
 )
-from aruntime.wire.openai_functions import ChosenFunction, Functions, chosen_function
-from aruntime.wire.openai_messages import ChosenTools, Function, Messages, Tools, chosen
+from aruntime.wire.openai_messages import ChosenTools, Messages, Tools, chosen
 from aruntime.wire.structured import StructuredFields
 
 _LABEL = "a label for the caller's own books"
@@ -75,64 +68,6 @@ class Generation(SamplingFields, StructuredFields):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class CompletionBody(Generation):
-    """POST /v1/completions."""
-
-    not_served = refused.COMPLETION
-
-    max_tokens: Annotated[
-        int | None, Field(ge=0, le=TOKENS_MAX, description="the most tokens of an answer; 16. 0 only with echo")
-    ] = None
-    logprobs: Annotated[
-        int | None, Field(ge=0, le=TOP_LOGPROBS_MAX, description="each token's, and of so many of the likeliest")
-    ] = None
-    echo: Annotated[bool | None, Field(description="the prompt comes first; with logprobs, with its own")] = None
-    best_of: Annotated[int | None, Field(description="the same as n: all that are drawn are told")] = None
-    prompt: Annotated[
-        Annotated[str, Tag("(text)")] | Annotated[TokenIds, Tag("(ids)")] | Annotated[Prompts, Tag("(list)")],
-        Discriminator(text_ids_or_list),
-        Field(description="a text, token ids, or several of both; at most 128 prompts times n"),
-    ]
-
-    @field_validator("prompt")
-    @classmethod
-    def _not_too_many_choices(
-        cls, value: str | list[int] | list[str | list[int]], so_far: ValidationInfo
-    ) -> str | list[int] | list[str | list[int]]:
-        choices = len(_prompts(value)) * (so_far.data.get("n") or 1)
-        if choices > CHOICES_MAX:
-            raise ValueError(f"prompts times n are {choices} choices, at most {CHOICES_MAX}")
-        return value
-
-    @model_validator(mode="after")
-    def _something_is_told(self) -> "CompletionBody":
-        if self.max_tokens == 0 and not self.echo:
-            raise wrong("max_tokens", "want at least 1 without echo")
-        return self
-
-    @field_validator("best_of")
-    @classmethod
-    def _all_are_told(cls, value: int | None, so_far: ValidationInfo) -> int | None:
-        if value is not None and "n" in so_far.data and value != (so_far.data["n"] or 1):
-            raise ValueError("differs from n: send n, and choose among the answers by their logprobs")
-        return value
-
-    @property
-    def alternatives(self) -> int | None:
-        """As in `ChatBody`."""
-        return self.logprobs
-
-    @property
-    def prompts(self) -> list[str | list[int]]:
-        """Each prompt, as text or as token ids."""
-        return _prompts(self.prompt)
-
-
-def _prompts(prompt: str | list[int] | list[str | list[int]]) -> list[str | list[int]]:
-    one = isinstance(prompt, str) or isinstance(prompt[0], int)
-    return cast("list[str | list[int]]", [prompt] if one else prompt)
-
-
 class ChatBody(Generation):
     """POST /v1/chat/completions."""
 
@@ -177,23 +112,8 @@ class ChatBody(Generation):
             chosen(value, so_far.data["tools"] or ())
         return value
 
-    @field_validator("functions")
-    @classmethod
-    def _one_name_for_tools(cls, value: list[Function] | None, so_far: ValidationInfo) -> list[Function] | None:
-        if value and (so_far.data.get("tools") or so_far.data.get("tool_choice")):
-            raise ValueError("only allowed without tools and tool_choice, their newer names")
-        return value
-
-    @field_validator("function_call")
-    @classmethod
-    def _chooses_among_functions(cls, value: ChosenFunction | None, so_far: ValidationInfo) -> ChosenFunction | None:
-        if value not in (None, "none") and "functions" in so_far.data and not so_far.data["functions"]:
-            raise ValueError("only allowed with functions")
-        if "functions" in so_far.data:
-            chosen_function(value, so_far.data["functions"])
-        if value and so_far.data.get("tools"):
-            raise ValueError("only allowed without tools")
-        return value
+    _functions_alone = field_validator("functions")(one_name_for_tools)
+    _chooses_among_functions = field_validator("function_call")(chooses_among_functions)
 
     @property
     def alternatives(self) -> int | None:
@@ -219,11 +139,6 @@ class ChatBody(Generation):
             parallel_calls=self.parallel_tool_calls is not False and not functions,
             options={**self._effort, **(self.chat_template_kwargs or {})} or None,
         )
-
-
-def parse_completion(body: bytes) -> CompletionBody:
-    """Read a completion request. InvalidRequest names the first wrong field."""
-    return parse(body, CompletionBody)
 
 
 def parse_chat(body: bytes) -> ChatBody:

@@ -9,7 +9,7 @@ A call has no id here: it is known by the function's name.
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo
 
 from aruntime.wire.body import wrong
 from aruntime.wire.conversation import TOOLS_MAX, ToolChoice
@@ -42,3 +42,21 @@ def chosen_function(choice: str | FunctionChoiceName | None, functions: list[Fun
     if choice.name not in {function.name for function in functions or ()}:
         raise wrong("name", f"no function is called {choice.name}")
     return ToolChoice("required", (choice.name,))
+
+
+def one_name_for_tools(value: list[Function] | None, so_far: ValidationInfo) -> list[Function] | None:
+    """A validator of `functions`, which come after the newer names."""
+    if value and (so_far.data.get("tools") or so_far.data.get("tool_choice")):
+        raise ValueError("only allowed without tools and tool_choice, their newer names")
+    return value
+
+
+def chooses_among_functions(value: ChosenFunction | None, so_far: ValidationInfo) -> ChosenFunction | None:
+    """A validator of `function_call`, which comes after `functions`."""
+    if value not in (None, "none") and "functions" in so_far.data and not so_far.data["functions"]:
+        raise ValueError("only allowed with functions")
+    if "functions" in so_far.data:
+        chosen_function(value, so_far.data["functions"])
+    if value and so_far.data.get("tools"):
+        raise ValueError("only allowed without tools")
+    return value

@@ -15,7 +15,8 @@ from pydantic.json_schema import models_json_schema
 from aruntime.wire.anthropic import CountBody, MessagesBody
 from aruntime.wire.body import Strict
 from aruntime.wire.embeddings import EmbeddingBody
-from aruntime.wire.openai import ChatBody, CompletionBody
+from aruntime.wire.openai import ChatBody
+from aruntime.wire.openai_completions import CompletionBody
 from aruntime.wire.responses import InputTokensBody, ResponseBody
 from aruntime.wire.responses_kept import ItemsQuery, ShowQuery
 from aruntime.wire.tokens import Detokenize, TokenizeChat, TokenizeText

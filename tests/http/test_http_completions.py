@@ -156,7 +156,7 @@ async def test_many_logprobs_are_written_beside_the_event_loop(house: House, mon
 async def test_an_echo_too_long_to_tell_is_refused_with_the_numbers(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aruntime.http.questions.ECHOED_MAX", 100)
+    monkeypatch.setattr("aruntime.http.asks.ECHOED_MAX", 100)
     refused = await house.complete(prompt="x" * 34, echo=True, n=3).done()
     assert (refused.status, refused.json["error"]["param"]) == (400, "echo")
     assert "102" in refused.json["error"]["message"]

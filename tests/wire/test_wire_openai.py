@@ -12,7 +12,8 @@ from openai.types.completion_create_params import CompletionCreateParamsBase
 
 from aruntime.base.errors import InvalidRequest
 from aruntime.wire.body import BRACKETS_MAX
-from aruntime.wire.openai import ChatBody, CompletionBody, StreamOptions, parse_chat, parse_completion
+from aruntime.wire.openai import ChatBody, StreamOptions, parse_chat
+from aruntime.wire.openai_completions import CompletionBody, parse_completion
 
 HELLO = {"model": "demo", "messages": [{"role": "user", "content": "hello"}]}
 

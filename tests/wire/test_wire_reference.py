@@ -19,7 +19,8 @@ from pydantic import Field
 
 from aruntime.wire.body import Ignored, NotServed, Strict
 from aruntime.wire.embeddings import EmbeddingBody
-from aruntime.wire.openai import ChatBody, CompletionBody, StreamOptions
+from aruntime.wire.openai import ChatBody, StreamOptions
+from aruntime.wire.openai_completions import CompletionBody
 from aruntime.wire.openai_messages import (
     AllowedToolsChoice,
     ChatMessage,
