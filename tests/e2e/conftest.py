@@ -1,15 +1,19 @@
-"""One repository of two models for every end-to-end test, and one server for each module that asks for it."""
+"""One repository for all end-to-end tests, a server for each module that asks for it, and two for all clients."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from e2e_checkpoint import write_checkpoint
+from e2e_front import Front
 from e2e_server import Server
 
 from aruntime.control.repository import publish
 
 NARROW = "[limits]\nsequences_max = 1\nwaiting_max = 1\n"
+WIDE = "[limits]\nwaiting_max = 2048\n"
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +39,55 @@ def narrow_repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
     return root
 
 
+@pytest.fixture(scope="session")
+def wide_repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model, `tiny`, that lets more wait than any client of these tests asks for."""
+    root = tmp_path_factory.mktemp("e2e") / "wide"
+    publish(checkpoint, root, "tiny")
+    (root / "tiny" / "model.toml").write_text(WIDE)
+    return root
+
+
 @pytest.fixture(scope="module")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with one front end."""
     with Server(repository, tmp_path_factory.mktemp("e2e") / "server.log") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    folder = tmp_path_factory.mktemp("tls")
+    certfile, keyfile = folder / "cert.pem", folder / "key.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    command = [*make.split(), "-keyout", str(keyfile), "-out", str(certfile)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certfile, keyfile
+
+
+@pytest.fixture(scope="session")
+def clear_front(wide_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A server in clear text, for all tests of clients."""
+    with Server(wide_repository, tmp_path_factory.mktemp("e2e") / "clear.log") as running:
+        yield Front(running)
+
+
+@pytest.fixture(scope="session")
+def tls_front(
+    wide_repository: Path, certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
+    """A server over TLS, for all tests of clients."""
+    certfile, keyfile = certificate
+    log = tmp_path_factory.mktemp("e2e") / "tls.log"
+    with Server(wide_repository, log, "--certfile", str(certfile), "--keyfile", str(keyfile)) as running:
+        yield Front(running, certfile)
+
+
+@pytest.fixture(params=["clear", "tls"])
+def front(request: pytest.FixtureRequest) -> Front:
+    """Each way to a server in turn."""
+    made: Front = request.getfixturevalue(f"{request.param}_front")
+    return made

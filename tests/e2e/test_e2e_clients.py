@@ -1,21 +1,17 @@
-"""The SDKs that OpenAI publishes, on a real server: for Python over HTTP/1.1 and HTTP/2, for Node over HTTP/1.1."""
+"""OpenAI's SDK for Python, on a real server: over HTTP/1.1 and HTTP/2, in clear text and over TLS."""
 
-import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import openai
 import pytest
-from e2e_node import node_home
-from e2e_server import Server, until
+from e2e_front import ENDLESS_TOKENS, Front
 from pydantic import BaseModel
 
 ASK: Any = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 6}
 ON: Any = {"temperature": 0, "extra_body": {"ignore_eos": True}}
-NODE = Path(__file__).with_name("client.mjs")
-ENDLESS_TOKENS = 30_000
+ENDLESS: Any = {**ASK, "max_tokens": ENDLESS_TOKENS, "extra_body": {"ignore_eos": True}}
+PROTOCOLS = ["HTTP/1.1", "HTTP/2"]
 
 
 class Answer(BaseModel):
@@ -26,18 +22,13 @@ class Answer(BaseModel):
 WEATHER = openai.pydantic_function_tool(Answer, name="weather")
 
 
-@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
-def client(server: Server, request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
-    two = request.param == "HTTP/2"
-    transport = openai.DefaultHttpxClient(http1=not two, http2=two)
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=transport) as made:
+@pytest.fixture(params=PROTOCOLS)
+def client(front: Front, request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
+    transport = openai.DefaultHttpxClient(**front.httpx(http2=request.param == "HTTP/2"))
+    with openai.OpenAI(base_url=f"{front.url}/v1", api_key="none", max_retries=0, http_client=transport) as made:
         answer = made.models.with_raw_response.list()
         assert answer.http_response.http_version == request.param
         yield made
-
-
-def is_idle(server: Server) -> bool:
-    return server.metric("aruntime_sequences_in_flight") == 0
 
 
 def test_a_chat_says_the_same_streamed_and_whole(client: openai.OpenAI) -> None:
@@ -81,13 +72,21 @@ def test_refusals_are_the_sdk_s_own_errors(client: openai.OpenAI) -> None:
     assert long.value.code == "context_length_exceeded"
 
 
-def test_a_stream_that_is_left_is_computed_no_further(client: openai.OpenAI, server: Server) -> None:
-    ask = {**ASK, "max_tokens": ENDLESS_TOKENS, "extra_body": {"ignore_eos": True}}
-    stream = client.chat.completions.create(**ask, stream=True)
+def test_a_stream_that_is_left_is_computed_no_further(client: openai.OpenAI, front: Front) -> None:
+    stream = client.chat.completions.create(**ENDLESS, stream=True)
     next(stream)
     stream.close()
+    assert client.chat.completions.create(**ASK).choices[0].message.content  # the client serves on
     client.close()  # over HTTP/2 the SDK says only by leaving that it does not want the rest
-    until(lambda: is_idle(server))
+    front.until_idle()
+
+
+def test_an_answer_that_is_waited_for_no_longer_is_computed_no_further(client: openai.OpenAI, front: Front) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.3).chat.completions.create(**ENDLESS)
+    assert client.chat.completions.create(**ASK).choices[0].message.content
+    client.close()
+    front.until_idle()
 
 
 def test_an_answer_has_the_form_that_a_pydantic_class_describes(client: openai.OpenAI) -> None:
@@ -153,42 +152,12 @@ def test_embeddings_are_the_same_in_base64_and_as_numbers(client: openai.OpenAI)
     assert [one.embedding for one in packed.data] == [pytest.approx(one.embedding, abs=1e-6) for one in plain.data]
 
 
-async def test_many_asynchronous_chats_at_once(server: Server) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-        streams = [await client.chat.completions.create(**ASK, stream=True) for _ in range(8)]
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_many_asynchronous_chats_at_once(front: Front, protocol: str) -> None:
+    transport = openai.DefaultAsyncHttpxClient(**front.httpx(http2=protocol == "HTTP/2"))
+    options: Any = {"base_url": f"{front.url}/v1", "api_key": "none", "max_retries": 0, "http_client": transport}
+    async with openai.AsyncOpenAI(**options) as client:
+        streams = [await client.chat.completions.create(**ASK, stream=True) for _ in range(60)]
         texts = ["".join([chunk.choices[0].delta.content or "" async for chunk in stream]) for stream in streams]
+        assert {stream.response.http_version for stream in streams} == {protocol}
     assert len(set(texts)) == 1
-
-
-@pytest.fixture(scope="module")
-def node(server: Server) -> dict[str, Any]:
-    """What the Node SDK made of the server's answers, by what was asked."""
-    home = node_home()
-    (home / NODE.name).write_bytes(NODE.read_bytes())
-    command = ["node", str(home / NODE.name), f"{server.url}/v1"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0, ended.stderr
-    told: dict[str, Any] = json.loads(ended.stdout)
-    return told
-
-
-def test_node_chats_streamed_and_whole(node: dict[str, Any]) -> None:
-    assert node["chat"]["streamed"] == node["chat"]["whole"] == node["chat"]["gathered"]
-    assert node["chat"]["usage"]["completion_tokens"] == 6
-
-
-def test_node_s_completions_of_several_prompts(node: dict[str, Any]) -> None:
-    assert node["completions"]["indices"] == [0, 1]
-    assert node["completions"]["streamed"] == node["completions"]["whole"]
-
-
-def test_refusals_are_node_s_own_errors(node: dict[str, Any]) -> None:
-    unknown, wrong = node["errors"]
-    assert unknown == ["NotFoundError", "model_not_found", "model"]
-    assert wrong == ["BadRequestError", "invalid_request_error", "temperature"]
-
-
-def test_a_stream_that_node_aborts_is_computed_no_further(node: dict[str, Any], server: Server) -> None:
-    # What had come when it aborted at the third chunk is told all the same.
-    assert 3 <= node["aborted"]["chunks"] < ENDLESS_TOKENS / 10
-    until(lambda: is_idle(server))

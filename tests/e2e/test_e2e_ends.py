@@ -1,11 +1,13 @@
 """The ways a request ends that is not answered: the client leaves, the deadline passes, the queue is full."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 from e2e_http2 import RawClient
 from e2e_server import Server, completion, events, h2c, until
@@ -102,6 +104,28 @@ def test_a_full_queue_says_at_once_when_to_come_again(narrow: Server) -> None:
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "overloaded"
         assert int(answer.headers["retry-after"]) >= 1
+    assert_everything_is_free(narrow)
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_the_openai_sdk_comes_again_to_a_full_queue_when_it_was_told_to(narrow: Server, http2: bool) -> None:
+    transport = openai.DefaultHttpxClient(http1=not http2, http2=http2)
+    with (
+        RawClient(narrow.url) as client,
+        openai.OpenAI(base_url=f"{narrow.url}/v1", api_key="none", max_retries=3, http_client=transport) as sdk,
+    ):
+        runs, waits = (client.post("/v1/completions", ENDLESS) for _ in range(2))
+        client.first_data(runs)
+        until(lambda: narrow.metric("aruntime_sequences_in_flight") == 2)
+        with pytest.raises(openai.InternalServerError) as refused:
+            sdk.with_options(max_retries=0).completions.create(model="tiny", prompt="hello", max_tokens=5)
+        assert refused.value.code == "overloaded"
+        leave = threading.Timer(0.3, lambda: [client.reset(stream) for stream in (waits, runs)])
+        leave.start()
+        answer = sdk.completions.with_raw_response.create(model="tiny", prompt="hello", max_tokens=5)
+        leave.join()
+        assert answer.retries_taken >= 1
+        assert answer.parse().usage
     assert_everything_is_free(narrow)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import openai
 import pytest
 from e2e_http2 import RawClient
 from e2e_server import Server, completion, events, h2c, until
@@ -23,7 +24,13 @@ from aruntime.control.repository import publish
 
 SLOW = 800  # tokens that take the tiny model a good part of a second
 SMALL = "[limits]\nsequences_max = {}\nwaiting_max = {}\n\n[objectives]\nttft_s = {}\n"
-TERMS = {"light": "weight = 1.0", "heavy": "weight = 3.0", "flood": "", "spender": "tokens_per_minute = 600"}
+TERMS = {
+    "light": "weight = 1.0",
+    "heavy": "weight = 3.0",
+    "flood": "",
+    "spender": "tokens_per_minute = 600",
+    "patient": "tokens_per_minute = 600",
+}
 
 Asked = asyncio.Future[httpx.Response]
 
@@ -166,6 +173,22 @@ def test_a_spent_budget_says_when_to_come_again_and_then_there_is_room(shared: S
     assert spend(15).status_code == 429
     time.sleep(wait_s)
     assert spend(15).status_code == 200
+
+
+def test_the_openai_sdk_comes_again_when_its_budget_allows(shared: Server) -> None:
+    transport = openai.DefaultHttpxClient(http1=False, http2=True)
+    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key="patient", http_client=transport) as sdk:
+
+        def spend(sdk: openai.OpenAI, tokens: int) -> int:
+            ignore: Any = {"extra_body": {"ignore_eos": True}}
+            asked = sdk.completions.with_raw_response
+            return asked.create(model="tiny", prompt="hello", max_tokens=tokens, **ignore).retries_taken
+
+        assert spend(sdk, 595) == 0
+        with pytest.raises(openai.RateLimitError) as refused:
+            spend(sdk.with_options(max_retries=0), 5)
+        assert refused.value.code == "rate_limit_exceeded"
+        assert spend(sdk, 5) == 1
 
 
 def test_no_token_is_computed_of_a_prompt_whose_deadline_passes_in_the_queue(

@@ -1,51 +1,13 @@
-"""A real server, spoken to in every protocol and by every client that the README names."""
+"""A real server, spoken to in every protocol."""
 
-import json
-import shutil
-import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from e2e_front import Front
 from e2e_server import HEADERS, Server, completion, events, h2c
-
-curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here")
-    folder = tmp_path_factory.mktemp("tls")
-    certfile, keyfile = folder / "cert.pem", folder / "key.pem"
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    command = [*make.split(), "-keyout", str(keyfile), "-out", str(certfile)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certfile, keyfile
-
-
-@pytest.fixture(scope="module")
-def tls_server(
-    repository: Path, certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    certfile, keyfile = certificate
-    log = tmp_path_factory.mktemp("e2e") / "tls.log"
-    with Server(repository, log, "--certfile", str(certfile), "--keyfile", str(keyfile)) as running:
-        yield running
-
-
-@curl
-def test_curl_streams_over_http2_with_prior_knowledge(server: Server) -> None:
-    command = ["curl", "-sN", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}"]
-    command += ["-H", "content-type: application/json", "-d", json.dumps(completion(5))]
-    command += [f"{server.url}/v1/completions"]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.splitlines()
-    assert answer[-1] == "2 200"
-    assert events(answer)[-1] == "[DONE]"
 
 
 def test_httpx_gets_the_same_answer_over_http2_and_http1(server: Server) -> None:
@@ -77,12 +39,9 @@ def test_only_the_admin_listener_shows_metrics(server: Server) -> None:
     assert httpx.get(f"{server.admin_url}/v1/models").json()["data"][0]["id"] == "tiny"
 
 
-def test_tls_chooses_http2_by_alpn_and_http1_for_those_who_cannot(
-    tls_server: Server, certificate: tuple[Path, Path]
-) -> None:
-    trust = ssl.create_default_context(cafile=str(certificate[0]))
+def test_tls_chooses_http2_by_alpn_and_http1_for_those_who_cannot(tls_front: Front) -> None:
     for http2, version in ((True, "HTTP/2"), (False, "HTTP/1.1")):
-        with httpx.Client(base_url=tls_server.url, http2=http2, verify=trust) as client:
+        with httpx.Client(base_url=tls_front.url, **tls_front.httpx(http2=http2) | {"http1": True}) as client:
             answer = client.post("/v1/completions", json=completion(3, stream=False))
         assert (answer.http_version, answer.status_code) == (version, 200)
 
