@@ -197,7 +197,8 @@ def test_no_token_is_computed_of_a_prompt_whose_deadline_passes_in_the_queue(
     doomed = completion(5, prompt="too late " * 300, stream=False)
     with Server(narrow_repository, tmp_path / "log") as narrow, RawClient(narrow.url) as busy:
         warmed = narrow.metric("aruntime_tenant_served_tokens_total") - narrow.metric("aruntime_output_tokens_total")
-        busy.first_data(busy.post("/v1/completions", completion(30_000)))
+        busy.post("/v1/completions", completion(30_000, stream=False))  # a stream that nobody reads would be paused
+        until(lambda: narrow.metric("aruntime_sequences_running") == 1)
         began_s = time.monotonic()
         answer = httpx.post(f"{narrow.url}/v1/completions", json=doomed, headers={"x-request-timeout-ms": "500"})
         took_s = time.monotonic() - began_s
