@@ -17,6 +17,6 @@ stream.on('data', (piece) => {
   if (told.text === '') process.kill(Number(pid), 'SIGTERM');
   told.text += piece;
 });
-stream.end(JSON.stringify({ model: 'tiny', prompt: 'hello', max_tokens: 1000, ignore_eos: true, stream: true }));
+stream.end(JSON.stringify({ model: 'tiny', prompt: 'hello', max_tokens: 500, ignore_eos: true, stream: true }));
 await closed;
 console.log(JSON.stringify({ ...told, text: told.text.slice(-50), rstCode: stream.rstCode }));

@@ -1,12 +1,10 @@
-"""node:http2, on a real server: what a client of frames can do that SDKs do not, and how a drain looks to it."""
+"""node:http2, on a real server: what a client of frames can do that SDKs do not."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e_front import Front
 from e2e_node import told_by
-from e2e_server import Server
 
 
 @pytest.fixture(scope="module", params=["clear", "tls"])
@@ -30,12 +28,3 @@ def test_streams_that_node_resets_are_computed_no_further_and_the_others_are_who
 
 def test_a_reader_that_pauses_is_waited_for_and_has_every_token_once(told: dict[str, Any]) -> None:
     assert told["pauses"] == {"held": True, "same": True, "other": True}
-
-
-def test_a_drain_ends_a_stream_whole_and_then_says_goodbye(wide_repository: Path, tmp_path: Path) -> None:
-    with Server(wide_repository, tmp_path / "log") as server:
-        told = told_by("drain.mjs", server.url, str(server.process.pid))
-        assert server.process.wait(20) == 0
-    assert told["text"].endswith("data: [DONE]\n\n")
-    assert (told["errors"], told["rstCode"]) == ([], 0)
-    assert told["goaways"][-1] == {"code": 0, "lastStream": 1, "whole": True}
