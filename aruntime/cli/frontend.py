@@ -8,6 +8,7 @@ hello ──► welcome ──► serve ──Drain or SIGTERM──► requests
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -151,6 +152,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log.configure(options.log_level)
+    gc.freeze()  # what was imported stays: it need not be looked through for garbage while streams wait
     h2.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt is the supervisor's to handle
     try:
