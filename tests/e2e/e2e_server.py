@@ -43,7 +43,7 @@ class Server:
     ) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGINT)  # the second word: two of the same may come as one
         try:
             self.process.wait(15)
         except subprocess.TimeoutExpired:
