@@ -94,6 +94,8 @@ class Ticket:
         self._told: dict[int, _Told] = {}
         self._error: ServingError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Callable[[Output], bool] | None = None
+        self._calling = False
         self._timer: asyncio.TimerHandle | None = None
 
     def expire_at(self, deadline_s: float, timeout_s: float) -> None:
@@ -180,6 +182,38 @@ class Ticket:
                 await self._waiter
             finally:
                 self._waiter = None
+        return self._next()
+
+    async def pour(self, take: Callable[[Output], bool]) -> None:
+        """Have `take` called with every output as it comes, until it says False or the ticket ends.
+
+        It is called in the loop's own turn, and the caller sleeps: a step that brings a token to each of many tickets
+        wakes none of their tasks. What it raises is raised here. Iterate afterwards: for the rest, or for the error.
+        """
+        self._waiter, self._taker = asyncio.get_running_loop().create_future(), take
+        try:
+            self._call()
+            await self._waiter
+        finally:
+            self._waiter = self._taker = None
+
+    def _call(self) -> None:
+        """Hand what there is to whoever takes it."""
+        self._calling = False
+        if self._taker is None or self._waiter is None or self._waiter.done():
+            return
+        try:
+            while self._pending:
+                if not self._taker(self._next()):
+                    self._waiter.set_result(None)
+                    return
+        except Exception as error:
+            self._waiter.set_exception(error)
+        else:
+            if not self._open:
+                self._waiter.set_result(None)
+
+    def _next(self) -> Output:
         output = self._pending.pop(next(iter(self._pending)))
         self._read += len(output.token_ids)
         if self._paused and output.choice in self._paused:
@@ -208,8 +242,13 @@ class Ticket:
             self._timer = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._taker is None:
             self._waiter.set_result(None)
+        elif not self._calling:
+            self._calling = True
+            self._waiter.get_loop().call_soon(self._call)
 
 
 def _error_of(finish: FinishReason, retry_after_s: float) -> ServingError:

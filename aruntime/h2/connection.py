@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
             self._frame(stream, data, size)
             return
         if not stream.pending:
-            stream.moved_s = self._loop.time()
+            stream.wait(self._loop.time())
             self._blocked[stream.id] = stream
         stream.pending += data
         self._pump()
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
                     self._blocked[stream.id] = stream  # behind the others: the next window is theirs
                 elif stream.ending:
                     self.send_end(stream)
-                stream.moved(self._loop.time())
+                stream.moved(size, self._loop.time())
             self._flush()
 
     def _control(self) -> None:
@@ -311,7 +311,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._out and not self._closing:
+        if self._out and not (self._closing or self._transport.is_closing()):
             self._transport.write(b"".join(self._out))
         self._out.clear()
 
@@ -375,6 +375,8 @@ class Connection(asyncio.Protocol):
         self._flush()
         self._closing = True
         self._received.clear()
+        if self._transport.is_closing():
+            return
         if self._deaf:
             self._transport.resume_reading()
         if self._transport.can_write_eof():
@@ -409,7 +411,8 @@ class Connection(asyncio.Protocol):
             return
         if not self._full:
             for stream in [stream for stream in self._blocked.values() if stream.moved_s < too_old_s]:
-                self._reset(stream, ErrorCodes.CANCEL, "the client does not read")
+                stream.go("the client does not read", stalled=True)
+                self._reset(stream, ErrorCodes.CANCEL, stream.gone)
         if self._full or self._blocked:
             self._watch()
 

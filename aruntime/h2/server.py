@@ -26,23 +26,24 @@ class Server(TCPServer):
 
     limits: ClassVar[H2Limits] = H2Limits()
     connections: ClassVar[set[Connection]] = set()  # of HTTP/2, that are open
+    _handed_over = False
 
     async def run(self) -> None:
         """Serve until the connection is closed and the application has done with it."""
         try:
             tls = self.writer.get_extra_info("ssl_object")
             if tls is not None and tls.selected_alpn_protocol() == "h2":
-                await self._serve_http2(b"", "https")
-                return
+                return await self._serve_http2(b"", "https")
             begun = await self._first_bytes()
             if begun.startswith(PREFACE):
-                await self._serve_http2(begun, "http" if tls is None else "https")
-            elif begun:
+                return await self._serve_http2(begun, "http" if tls is None else "https")
+            if begun:
                 await self._serve_http1(begun, tls is not None)
         except OSError:
             pass
         finally:
-            await self._close()
+            if not self._handed_over:  # else the transport has closed, and its stream would wait for ever to hear of it
+                await self._close()
 
     async def _first_bytes(self) -> bytes:
         """What the client says first, until it is HTTP/2's preface or cannot become it; b"" when it says nothing."""
@@ -58,25 +59,28 @@ class Server(TCPServer):
         return begun
 
     async def protocol_send(self, event: Event) -> None:
-        """Send what HTTP/1.1 says; a client that does not read is given up in time."""
+        """Send what HTTP/1.1 says. TimeoutError when the client does not read: it is given up."""
         try:
             async with asyncio.timeout(self.limits.stall_s_max if isinstance(event, RawData) else None):
                 await super().protocol_send(event)
         except TimeoutError:
             cast(asyncio.Transport, self.writer.transport).abort()
             await self.protocol.handle(Closed())
+            raise
 
     async def _serve_http2(self, begun: bytes, scheme: str) -> None:
         connection = Connection(self.app, self.config, self.limits, self._scope(scheme))
         self.reader.feed_eof()  # what has come so far; the rest goes to the connection
         begun += await self.reader.read()
+        self._handed_over = True
         connection.start(cast(asyncio.Transport, self.writer.transport), begun)
         self.connections.add(connection)
         stop = asyncio.ensure_future(self.context.terminated.wait())
         try:
             await asyncio.wait({stop, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
-            connection.drain()
-            await connection.closed
+            if not connection.closed.done():
+                connection.drain()
+                await connection.closed
             while connection.tasks:
                 await asyncio.wait(connection.tasks)
         finally:

@@ -1,7 +1,8 @@
 """One request of an HTTP/2 connection and its answer, as ASGI sees them.
 
     open ──http.response.start──► answering ──the last body──► ended
-      └──reset, stalled, the connection lost──► gone      send raises ConnectionResetError, receive says http.disconnect
+      └──reset, the connection lost──► gone      send raises ConnectionResetError, receive says http.disconnect
+      └──the client does not read──► gone        the same, but TimeoutError
 
 An application may also write without awaiting, once its answer has begun: `scope["extensions"]["http.response.write"]`
 is this stream. What it writes goes out with all else that the connection has, at the end of the loop's turn.
@@ -14,6 +15,7 @@ from hypercorn.utils import suppress_body
 
 Headers = list[tuple[bytes, bytes]]
 EXTENSION = "http.response.write"
+_MOVE_BYTES = 1024
 
 
 class Carrier(Protocol):
@@ -25,12 +27,19 @@ class Carrier(Protocol):
     def credit(self, stream: "Stream", size: int) -> None: ...
 
 
+class Writer(Protocol):
+    """What an application writes to, once its answer has begun: a stream."""
+
+    def write(self, data: bytes) -> bool: ...
+    async def drained(self) -> None: ...
+
+
 class Stream:
     """The request `scope` on the stream `id`; `state` is h2's own of it, which holds its flow-control window."""
 
     __slots__ = (
-        "_body", "_carrier", "_drained", "_reader", "_suppressed", "_told", "_whole", "ended", "ending", "gone",
-        "head", "id", "moved_s", "pending", "response", "scope", "state", "wait_above",
+        "_body", "_carrier", "_drained", "_moved_bytes", "_reader", "_stalled", "_suppressed", "_told", "_whole",
+        "ended", "ending", "gone", "head", "id", "moved_s", "pending", "response", "scope", "state", "wait_above",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, stream_id: int, state: Any, scope: dict[str, Any], wait_above: int) -> None:
@@ -40,7 +49,9 @@ class Stream:
         self.head = b"\x00\x00" + stream_id.to_bytes(4, "big")  # what follows the length in the head of a DATA frame
         self.pending = bytearray()  # of the answer, what the client's windows have no room for
         self.wait_above = wait_above  # so many bytes pending, and its writer waits
-        self.moved_s = 0.0  # when some of it went out last, or the first of it came
+        self.moved_s = 0.0  # since when the client has taken less than _MOVE_BYTES of it
+        self._moved_bytes = 0
+        self._stalled = False
         self.ending = False  # nothing more will be written
         self.ended = False  # END_STREAM is on its way
         self.gone = ""  # why nobody waits for the answer any more
@@ -71,11 +82,11 @@ class Stream:
     async def send(self, message: dict[str, Any]) -> None:
         """Take a message of the answer, and wait while too much of it waits for the client.
 
-        ConnectionResetError when the client has gone, or does not read.
+        ConnectionResetError when the client has gone, TimeoutError when it does not read.
         """
         kind = message["type"]
         if self.gone:
-            raise ConnectionResetError(self.gone)
+            raise self._error()
         if kind == "http.response.start" and self.response is None:
             self.response = message
             self._suppressed = suppress_body(self.scope["method"], message["status"])
@@ -83,11 +94,11 @@ class Stream:
         elif kind == "http.response.body" and self.response is not None and not self.ending:
             self.write(message.get("body", b""))
             if message.get("more_body", False):
-                await self.drained(self.wait_above)
+                await self.drained()
             else:
                 self.ending = True
                 self._carrier.send_end(self)
-                await self.drained(0)
+                await self._until_pending(0)
         else:
             raise RuntimeError(f"{kind} has no place here")
 
@@ -98,20 +109,12 @@ class Stream:
         self._carrier.send_data(self, data)
         return len(self.pending) <= self.wait_above
 
-    async def drained(self, size: int | None = None) -> None:
-        """Wait until at most `size` bytes are pending; by default what a writer waits above.
+    async def drained(self) -> None:
+        """If too much is pending, wait until a good part of it is on its way.
 
-        ConnectionResetError when the client has gone, or does not read.
+        ConnectionResetError when the client has gone, TimeoutError when it does not read.
         """
-        most = self.wait_above if size is None else size
-        while len(self.pending) > most and not self.gone:
-            self._drained = asyncio.get_running_loop().create_future()
-            try:
-                await self._drained
-            finally:
-                self._drained = None
-        if self.gone:
-            raise ConnectionResetError(self.gone)
+        await self._until_pending(self.wait_above // 4 if len(self.pending) > self.wait_above else self.wait_above)
 
     # For the connection.
 
@@ -136,9 +139,15 @@ class Stream:
         self._body.clear()
         return size
 
-    def moved(self, now_s: float) -> None:
-        """Some of what was pending is on its way."""
-        self.moved_s = now_s
+    def wait(self, now_s: float) -> None:
+        """The first bytes are pending."""
+        self.moved_s, self._moved_bytes = now_s, 0
+
+    def moved(self, size: int, now_s: float) -> None:
+        """So many of the pending bytes are on their way. A client that takes a few at a time does not read."""
+        self._moved_bytes += size
+        if self._moved_bytes >= _MOVE_BYTES:
+            self.wait(now_s)
         self._wake(self._drained)
 
     def end(self) -> None:
@@ -146,12 +155,26 @@ class Stream:
         self.ended = True
         self._wake(self._reader)
 
-    def go(self, why: str) -> None:
-        """Nobody waits for the answer any more."""
-        self.gone = self.gone or why
+    def go(self, why: str, *, stalled: bool = False) -> None:
+        """Nobody waits for the answer any more; because nobody reads it, if it is `stalled`."""
+        if not self.gone:
+            self.gone, self._stalled = why, stalled
         self.pending.clear()
-        self._wake(self._reader)
         self._wake(self._drained)
+        self._wake(self._reader)
+
+    async def _until_pending(self, size: int) -> None:
+        while len(self.pending) > size and not self.gone:
+            self._drained = asyncio.get_running_loop().create_future()
+            try:
+                await self._drained
+            finally:
+                self._drained = None
+        if self.gone:
+            raise self._error()
+
+    def _error(self) -> OSError:
+        return TimeoutError(self.gone) if self._stalled else ConnectionResetError(self.gone)
 
     def _next_piece(self) -> dict[str, Any]:
         body = bytes(self._body)

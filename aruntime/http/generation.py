@@ -16,6 +16,7 @@ from aruntime.admission.ask import Ask
 from aruntime.admission.ticket import Output, Ticket
 from aruntime.base import log
 from aruntime.base.errors import ServingError
+from aruntime.h2.stream import EXTENSION, Writer
 from aruntime.http.choices import Choice
 from aruntime.http.errors import as_refusal
 from aruntime.http.meter import Count
@@ -54,6 +55,9 @@ class Admitted(Response, ABC):
         except ServingError as error:
             code = error.code
             raise
+        except TimeoutError:  # how the server says that the client does not read
+            code = "client_stalled"
+            log.info("request.client_stalled", request=self._request_id)
         except OSError:  # how some servers say that the client has gone
             code = "client_closed"
         finally:
@@ -98,6 +102,11 @@ class Generation(Admitted):
         self._answer = answer
         self._choices = choices
         self._stream = stream
+        self._writer: Writer | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._writer = scope.get("extensions", {}).get(EXTENSION)
+        await super().__call__(scope, receive, send)
 
     async def _answer_to(self, send: Send) -> str:
         return await (self._stream_to(send) if self._stream else self._collect_to(send))
@@ -114,6 +123,8 @@ class Generation(Admitted):
                     started = True
                 if event:
                     await send(_body(event))
+                if self._writer is not None:
+                    await self._write_to(self._writer)
             last = self._answer.done(self._usage())
         except Exception as error:
             if not started or isinstance(error, OSError):
@@ -122,6 +133,14 @@ class Generation(Admitted):
             code, last = refusal.code, self._answer.failed(refusal)
         await send(_body(last, more=False))
         return code
+
+    async def _write_to(self, writer: Writer) -> None:
+        """Write events as outputs come, without waking up for each, until they end or the client does not keep up.
+
+        Then wait for it: meanwhile nobody reads the ticket, which pauses its choices.
+        """
+        await self._ticket.pour(lambda output: writer.write(self._event(output)))
+        await writer.drained()
 
     async def _collect_to(self, send: Send) -> str:
         """Send the whole answer when the last output has come; returns how the request ended."""

@@ -42,7 +42,10 @@ class Count:
         ANSWER_TOKENS.observe(self._table, self._row, tokens)
 
     def end(self, code: str) -> None:
-        """The request ended: "ok", "client_closed" or an error's code. The first end counts; only answers are timed."""
+        """The request ended: "ok", "client_closed", "client_stalled" or an error's code.
+
+        The first end counts; only answers are timed.
+        """
         if self._ended:
             return
         self._ended = True

@@ -62,10 +62,11 @@ class Column(IntEnum):
     RESULTS = 30
 
 
-# How a request ended, as a front end counts it: an answer, a client that left, or an error's code.
+# How a request ended, as a front end counts it: an answer, a client that left or does not read, or an error's code.
 RESULT_CODES = (
     "ok",
     "client_closed",
+    "client_stalled",
     "context_length_exceeded",
     "deadline_exceeded",
     "draining",

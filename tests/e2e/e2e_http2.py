@@ -8,16 +8,20 @@ from urllib.parse import urlsplit
 
 import h2.connection
 import h2.events
+from h2.settings import SettingCodes, Settings
 
 
 class RawClient:
-    """One connection in clear text, with prior knowledge."""
+    """One connection in clear text, with prior knowledge; `window` is what each of its streams opens with."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, window: int = 65_535) -> None:
         parts = urlsplit(url)
         self._authority = parts.netloc
         self._socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
         self._connection = h2.connection.H2Connection()
+        settings = {SettingCodes.INITIAL_WINDOW_SIZE: window}
+        self.bodies: dict[int, bytes] = {}
+        self._connection.local_settings = Settings(client=True, initial_values=settings)
         self._connection.initiate_connection()
         self._flush()
 
@@ -41,14 +45,29 @@ class RawClient:
     def first_data(self, stream: int) -> bytes:
         """Wait for a piece of the answer's body."""
         while True:
-            received = self._socket.recv(65536)
-            assert received, "the server closed the connection"
-            for event in self._connection.receive_data(received):
+            for event in self.hear():
                 if isinstance(event, h2.events.DataReceived):
                     self._connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                     if event.stream_id == stream:
+                        self._flush()
                         return event.data
             self._flush()
+
+    def hear(self) -> list[h2.events.Event]:
+        """What comes next, kept in `bodies` too; no window is given back for it."""
+        received = self._socket.recv(65536)
+        assert received, "the server closed the connection"
+        heard = self._connection.receive_data(received)
+        for event in heard:
+            if isinstance(event, h2.events.DataReceived):
+                self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+        self._flush()
+        return heard
+
+    def open_window(self, stream: int | None, size: int) -> None:
+        """Let so much more come of one stream; or of all together."""
+        self._connection.increment_flow_control_window(size, stream)
+        self._flush()
 
     def reset(self, stream: int) -> None:
         """RST_STREAM: this answer is not wanted any more."""

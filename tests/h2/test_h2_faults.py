@@ -26,7 +26,7 @@ async def test_a_client_that_gives_no_window_costs_little_memory_and_is_given_up
                 await send({"type": "http.response.body", "body": PIECE, "more_body": True})
                 written += len(PIECE)
                 await asyncio.sleep(0)
-        except ConnectionResetError as error:
+        except TimeoutError as error:
             told.set_result(str(error))
 
     async with served(endless, H2Limits(stall_s_max=0.3)) as server, Client.to(server, reads=False) as client:
@@ -57,6 +57,15 @@ async def test_what_is_said_to_a_client_that_has_left_does_not_hang() -> None:
         async with asyncio.timeout(5):
             for _ in range(50):
                 await ended.acquire()
+
+
+async def test_connections_that_have_ended_leave_no_task() -> None:
+    async with served(echo) as server:
+        for _ in range(20):
+            async with Client.to(server) as client:
+                await client.whole(await client.ask("POST", body=b"x"))
+        await asyncio.sleep(0.1)
+        assert len(asyncio.all_tasks()) < 10  # this test's, and the server's own
 
 
 async def test_a_stream_outlives_a_thousand_requests_beside_it() -> None:

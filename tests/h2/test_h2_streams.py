@@ -1,11 +1,13 @@
 """A request and its answer over HTTP/2, as the application and the client see them."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
 import h2.events
 import pytest
+import uvloop
 from h2.errors import ErrorCodes
 from h2_house import Client, answer, echo, frame, read_all, served
 
@@ -143,6 +145,30 @@ async def test_an_application_hears_at_once_that_its_client_has_gone(leaves: str
         assert await asyncio.wait_for(heard.get(), 5) == "refused"
 
 
+def test_clients_that_vanish_while_they_are_written_to_leave_no_error_behind() -> None:
+    """In uvloop a transport is closed some time before its protocol hears of it."""
+    errors: list[dict[str, Any]] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await answer(send, b"x", more=True)
+        stream = scope["extensions"][EXTENSION]
+        with contextlib.suppress(ConnectionResetError):
+            while True:
+                stream.write(1_000 * b"x")
+                await asyncio.sleep(0)
+                await stream.drained()
+
+    async def vanish() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+        async with served(app) as server:
+            for _ in range(50):
+                async with Client.to(server) as client:
+                    await client.next(h2.events.DataReceived, stream=await client.ask())
+
+    uvloop.run(vanish())
+    assert not errors
+
+
 async def test_an_answer_before_the_request_s_end_resets_the_rest_without_an_error() -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await answer(send, b"enough", 413)
@@ -215,9 +241,11 @@ async def test_http1_that_does_not_read_is_given_up() -> None:
 
     async def endless(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await answer(send, more=True)
-        gone = asyncio.ensure_future(_until_gone(receive))
-        while not gone.done():
-            await send({"type": "http.response.body", "body": 65_536 * b"x", "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await send({"type": "http.response.body", "body": 65_536 * b"x", "more_body": True})
+        assert (await receive())["type"] == "http.request"
+        assert (await receive())["type"] == "http.disconnect"
         told.set()
 
     async with served(endless, H2Limits(stall_s_max=0.3)) as server:
@@ -226,11 +254,6 @@ async def test_http1_that_does_not_read_is_given_up() -> None:
         await asyncio.wait_for(told.wait(), 10)
         writer.close()
         assert reader is not None
-
-
-async def _until_gone(receive: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
 
 
 @pytest.fixture(autouse=True)

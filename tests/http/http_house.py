@@ -15,6 +15,7 @@ from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
 from aruntime.control.commands import Commands
 from aruntime.control.view import ServedVersion, View
+from aruntime.h2.stream import EXTENSION
 from aruntime.http.app import build_app
 from aruntime.http.keeper import Keeper
 from aruntime.http.limits import HttpLimits
@@ -162,7 +163,7 @@ class House:
 
 
 class Client:
-    """One request through the ASGI application; `leave` disconnects."""
+    """One request through the ASGI application; `leave` disconnects. Over HTTP/2 its answer may be written to it."""
 
     def __init__(
         self,
@@ -178,6 +179,7 @@ class Client:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
         self.sent: list[dict[str, Any]] = []
+        self.awaited = 0  # of what was sent: the others were written
         scope = {
             "type": "http",
             "http_version": version,
@@ -189,13 +191,28 @@ class Client:
             "scheme": "http",
             "server": server,
             "client": ("c", 1),
+            "extensions": {EXTENSION: self} if version == "2" else {},
         }
+        self.stalled = False  # the server gives it up when it is next waited for
         self.network = asyncio.Event()  # cleared: the network takes one message more, and then no other
         self.network.set()
         self.task = asyncio.ensure_future(app(scope, self._incoming.get, self._send))
 
     async def _send(self, message: dict[str, Any]) -> None:
+        self.awaited += 1
         self.sent.append(message)
+        await self.network.wait()
+
+    def write(self, data: bytes) -> bool:
+        """Take a piece of the answer; False when its writer should wait."""
+        if data:
+            self.sent.append({"type": "http.response.body", "body": data, "more_body": True})
+        return self.network.is_set()
+
+    async def drained(self) -> None:
+        """Wait for the network."""
+        if self.stalled:
+            raise TimeoutError("the client does not read")
         await self.network.wait()
 
     def send(self, body: bytes, *, more: bool) -> None:

@@ -40,6 +40,35 @@ async def test_a_client_that_leaves_while_nothing_can_be_sent_to_it_is_noticed(h
     assert [message["type"] for message in client.sent] == ["http.response.start"]
 
 
+async def test_a_client_that_does_not_read_has_its_sequence_ended_and_is_counted_apart(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client = house.complete(stream=True)
+    slot, generation, _ = await house.submitted()
+    house.say((slot, generation), "a")
+    await until(lambda: len(client.sent) > 1)
+    client.network.clear()
+    client.stalled = True
+    house.say((slot, generation), "b")
+    await client.done()
+    assert house.engine.receive() == ("cancel", slot, generation)
+    assert counted(house) == {"client_stalled": 1}
+    assert "request.client_stalled" in caplog.text
+
+
+async def test_tokens_are_written_without_a_message_for_each(house: House) -> None:
+    client = house.complete(stream=True, max_tokens=50)
+    at = (await house.submitted())[:2]
+    for letter in "abcdefghij":
+        house.say(at, letter)
+        await asyncio.sleep(0.005)
+    house.say(at, "k", FinishReason.STOP)
+    await client.done()
+    assert client.text == "abcdefghijk"
+    assert client.awaited == 3  # the start, the first token, the end
+
+
 async def test_a_client_that_leaves_while_it_sends_its_body_gets_nothing(house: House) -> None:
     client = house.chat()
     client._incoming.get_nowait()

@@ -123,7 +123,7 @@ def test_every_code_of_an_error_is_counted() -> None:
     def codes(kind: type[ServingError]) -> set[str]:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
-    assert set(RESULT_CODES) == {"ok", "client_closed"} | codes(ServingError)
+    assert set(RESULT_CODES) == {"ok", "client_closed", "client_stalled"} | codes(ServingError)
 
 
 async def test_metrics_tell_what_a_tenant_may_hold_of_the_cache(house: House) -> None:
