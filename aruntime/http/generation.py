@@ -50,17 +50,16 @@ class Admitted(Response, ABC):
             if work.done():
                 code = "model_error"  # unless it says something else
                 code = work.result()
-            else:
-                log.info("request.client_closed", request=self._request_id)
         except ServingError as error:
             code = error.code
             raise
         except TimeoutError:  # how the server says that the client does not read
             code = "client_stalled"
-            log.info("request.client_stalled", request=self._request_id)
         except OSError:  # how some servers say that the client has gone
             code = "client_closed"
         finally:
+            if code in ("client_closed", "client_stalled"):
+                log.info(f"request.{code}", request=self._request_id)
             self.drop(code)
             gone.cancel()
             work.cancel()
