@@ -6,6 +6,7 @@ name   name@version   name@label   name:adapter
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aruntime.base.errors import ModelNotFound
 
@@ -29,6 +30,7 @@ def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address, is this machine's own and nobody else's."""
     try:

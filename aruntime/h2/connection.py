@@ -33,6 +33,7 @@ _HEAD_BYTES = 9  # of a frame
 _UNREAD_BYTES_MAX = 256 << 10  # of frames that have not had their turn, before the socket waits too
 _LOOKS = 8  # at those who wait, in the time that they may
 _LINGER_S = 1.0
+_CREDIT_BYTES = 16 << 10  # read, before the client hears of it: a quarter of the smallest window
 
 
 class Connection(asyncio.Protocol):
@@ -54,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}  # those with pending bytes, in turn
         self._frames_sent = 0
+        self._owed = 0  # bytes of bodies that were read, and not credited
         self._trifles = Trifles(limits.trifles_max, limits.trifles_per_s, self._loop.time())
         self._draining = False
         self._closing = False
@@ -165,12 +167,22 @@ class Connection(asyncio.Protocol):
 
     def credit(self, stream: Stream, size: int) -> None:
         """The application has read `size` bytes of a body: the client may send as many more."""
-        if size == 0 or self._closing:
+        if self._closing:
             return
-        self._h2.increment_flow_control_window(size)
-        if not (stream.whole or stream.gone or stream.ended):
-            self._h2.increment_flow_control_window(size, stream.id)
-        self._control()
+        self._owe(size)
+        stream.owed += size
+        if stream.owed >= _CREDIT_BYTES and not (stream.whole or stream.gone or stream.ended):
+            self._h2.increment_flow_control_window(stream.owed, stream.id)
+            stream.owed = 0
+            self._control()
+
+    def _owe(self, size: int) -> None:
+        """Give the connection's window back, in large pieces."""
+        self._owed += size
+        if self._owed >= _CREDIT_BYTES:
+            self._h2.increment_flow_control_window(self._owed)
+            self._owed = 0
+            self._control()
 
     # Frames that come.
 
@@ -239,12 +251,12 @@ class Connection(asyncio.Protocol):
 
     def _data(self, event: h2.events.DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
-        size = event.flow_controlled_length
-        if stream is not None:
-            stream.put(event.data)
-            size -= len(event.data)  # padding
-        if size:
-            self._h2.increment_flow_control_window(size)
+        if stream is None:
+            self._owe(event.flow_controlled_length)
+            return
+        stream.put(event.data)
+        if padding := event.flow_controlled_length - len(event.data):
+            self.credit(stream, padding)
 
     def _request_ended(self, event: h2.events.StreamEnded) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:

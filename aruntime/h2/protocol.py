@@ -1,13 +1,16 @@
 """h2, set up as a server that many may talk to; and the ASGI scope of a request."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+from hpack import Encoder
 from hypercorn.config import Config
+
+from aruntime.h2.fields import FieldEncoder
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SWEEP_EVERY = 64
@@ -43,6 +46,7 @@ def protocol(config: Config) -> H2Connection:
             SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
         },
     )
+    made.encoder = cast(Encoder, FieldEncoder())
     made.decoder.max_header_list_size = config.h2_max_header_list_size
     return made
 

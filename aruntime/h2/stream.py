@@ -39,7 +39,8 @@ class Stream:
 
     __slots__ = (
         "_body", "_carrier", "_drained", "_moved_bytes", "_reader", "_stalled", "_suppressed", "_told", "_whole",
-        "ended", "ending", "gone", "head", "id", "moved_s", "pending", "response", "scope", "state", "wait_above",
+        "ended", "ending", "gone", "head", "id", "moved_s", "owed", "pending", "response", "scope", "state",
+        "wait_above",
     )  # fmt: skip
 
     def __init__(self, carrier: Carrier, stream_id: int, state: Any, scope: dict[str, Any], wait_above: int) -> None:
@@ -52,6 +53,7 @@ class Stream:
         self.moved_s = 0.0  # since when the client has taken less than _MOVE_BYTES of it
         self._moved_bytes = 0
         self._stalled = False
+        self.owed = 0  # bytes of the body that were read, and not credited
         self.ending = False  # nothing more will be written
         self.ended = False  # END_STREAM is on its way
         self.gone = ""  # why nobody waits for the answer any more

@@ -122,4 +122,4 @@ async def test_bodies_that_nobody_reads_are_bounded_over_all_streams() -> None:
         await client.flush()
         for stream, size in zip(streams, (64_000, 64_000, 0, 0), strict=True):
             assert await client.whole(stream) == (200, b"%d" % size)
-        assert client.h2.outbound_flow_control_window == limits.received_bytes_max
+        assert client.h2.outbound_flow_control_window > limits.received_bytes_max - (16 << 10)
