@@ -1,6 +1,6 @@
 """The process of one front end: two listeners in one event loop, started by the supervisor with inherited sockets.
 
-python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N [--answers F] [--certfile F --keyfile F]
+python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N [--answers F]
 
 hello ──► welcome ──► serve ──Drain or SIGTERM──► requests in flight end, new ones are answered 503 ──► leave
 """
@@ -11,27 +11,23 @@ import contextlib
 import gc
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Config
 
 from aruntime.base import log
 from aruntime.control.agent import Agent
-from aruntime.h2 import server as h2
+from aruntime.h2.limits import H2Limits
+from aruntime.h2.listener import App, Listener
 from aruntime.http.app import build_app
-from aruntime.http.keeper import open_keeper
+from aruntime.http.keeper import Keeper, open_keeper
 from aruntime.http.limits import HttpLimits
 from aruntime.queue.post import Post
-
-# ASGI's own types differ between hypercorn and starlette.
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 # A request of this front end that was sent SIGTERM by somebody else than its supervisor may take so long to end.
 _DRAIN_S = 30.0
@@ -72,14 +68,14 @@ class OpenRequests:
             await asyncio.wait_for(self._none.wait(), timeout_s)
 
 
-def server_config(certfile: str | None, keyfile: str | None) -> Config:
+def server_config() -> Config:
     """Hypercorn's settings, where its own do not fit."""
     config = Config()
     config.loglevel = "WARNING"
     config.include_server_header = False
-    config.certfile, config.keyfile = certfile, keyfile
     config.backlog = 1024
     config.graceful_timeout = _CLOSE_S
+    config.ssl_handshake_timeout = H2Limits().greeting_s_max
     config.keep_alive_timeout = 75.0
     config.keep_alive_max_requests = 2**62  # of HTTP/1.1; a connection of HTTP/2 has no such limit
     # Ours are below and answered in words (http/edge.py); what is longer ends with the connection.
@@ -88,57 +84,76 @@ def server_config(certfile: str | None, keyfile: str | None) -> Config:
     return config
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Serve until drained, or until the supervisor is gone."""
-    loop = asyncio.get_running_loop()
-    drain_by: asyncio.Future[float] = loop.create_future()
+class FrontEnd:
+    """Serves until drained, or until the supervisor is gone."""
 
-    def on_drain(deadline_s: float) -> None:
-        if not drain_by.done():
-            drain_by.set_result(deadline_s)
-            h2.drain()
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._drain_by: asyncio.Future[float] = self._loop.create_future()
+        self._agent = Agent(self._on_drain, self._on_certificate)
+        self._requests = OpenRequests()
+        self._keeper: Keeper | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._public: Listener | None = None
+        self._listeners: list[Listener] = []
 
-    agent = Agent(on_drain)
-    loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
-    await agent.join(Post.from_fd(options.control_fd))
+    async def serve(self) -> None:
+        """The whole life. ConnectionError when there is no supervisor."""
+        agent = self._agent
+        self._loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
+        await agent.join(Post.from_fd(self._options.control_fd))
+        await self._listen()
+        lost = asyncio.create_task(agent.lost.wait())
+        endings: list[asyncio.Future[Any]] = [self._drain_by, lost]
+        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        if self._drain_by.done():
+            await self._until_answered(self._drain_by.result() + _LAST_WORDS_S)
+        lost.cancel()
+        await asyncio.gather(*(listener.stop() for listener in self._listeners))
+        agent.leave()
 
-    keeper = open_keeper(options.answers) if options.answers is not None else None
-    if keeper is not None:
-        await keeper.sweep()
-    requests, stop = OpenRequests(), asyncio.Event()
-    public = server_config(options.certfile, options.keyfile)
-    admin = server_config(None, None)
-    servers = [
-        _serve_on(options.public_fd, requests.around(build_app(agent.view, keeper=keeper)), public, stop),
-        _serve_on(
-            options.admin_fd,
-            requests.around(build_app(agent.view, commands=agent.commands, keeper=keeper)),
-            admin,
-            stop,
-        ),
-    ]
-    lost = asyncio.create_task(agent.lost.wait())
-    endings: list[asyncio.Future[Any]] = [drain_by, lost, *servers]
-    await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-    if drain_by.done():
-        await requests.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
-        if keeper is not None:
-            await keeper.until_none(drain_by.result() - time.monotonic() + _LAST_WORDS_S)
-    lost.cancel()
-    stop.set()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*servers), 2 * _CLOSE_S)
-    agent.leave()
+    async def _listen(self) -> None:
+        if self._options.answers is not None:
+            self._keeper = open_keeper(self._options.answers)
+        if self._keeper is not None:
+            await self._keeper.sweep()
+        view, config = self._agent.view, server_config()
+        public = build_app(view, keeper=self._keeper)
+        admin = build_app(view, commands=self._agent.commands, keeper=self._keeper)
+        self._public = Listener(_inherited(self._options.public_fd), self._requests.around(public), config)
+        own = Listener(_inherited(self._options.admin_fd), self._requests.around(admin), config)
+        self._listeners = [self._public, own]
+        await self._public.listen(self._tls)
+        await own.listen()
+
+    async def _until_answered(self, deadline_s: float) -> None:
+        await self._requests.until_none(deadline_s - time.monotonic())
+        if self._keeper is not None:
+            await self._keeper.until_none(deadline_s - time.monotonic())
+
+    def _on_drain(self, deadline_s: float) -> None:
+        if not self._drain_by.done():
+            self._drain_by.set_result(deadline_s)
+            for listener in self._listeners:
+                listener.drain()
+
+    def _on_certificate(self, context: ssl.SSLContext) -> None:
+        self._tls = context
+        if self._public is not None:
+            self._renewal = self._loop.create_task(self._public.listen(context))
 
 
-def _serve_on(fd: int, app: App, config: Config, stop: asyncio.Event) -> "asyncio.Future[Any]":
-    """Serve `app` on an inherited listening socket until `stop`."""
-    listener = socket.socket(fileno=fd)
-    listener.setblocking(False)
-    listener.set_inheritable(False)
-    sockets = Sockets([listener], [], []) if config.ssl_enabled else Sockets([], [listener], [])
-    serving = worker_serve(ASGIWrapper(app), config, sockets=sockets, shutdown_trigger=stop.wait)
-    return asyncio.ensure_future(serving)
+async def _serve(options: argparse.Namespace) -> None:
+    await FrontEnd(options).serve()
+
+
+def _inherited(fd: int) -> socket.socket:
+    listening = socket.socket(fileno=fd)
+    listening.setblocking(False)
+    listening.set_inheritable(False)
+    return listening
 
 
 def main() -> int:
@@ -147,16 +162,13 @@ def main() -> int:
     for name in ("--public-fd", "--admin-fd", "--control-fd"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--answers", type=Path)
-    parser.add_argument("--certfile")
-    parser.add_argument("--keyfile")
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log.configure(options.log_level)
     gc.freeze()  # what was imported stays: it need not be looked through for garbage while streams wait
-    h2.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt is the supervisor's to handle
     try:
-        uvloop.run(serve(options))
+        uvloop.run(_serve(options))
     except ConnectionError:
         return 1  # the supervisor is gone
     return 0

@@ -14,6 +14,7 @@ from rich.console import Console
 from aruntime.base import log
 from aruntime.base.names import is_loopback
 from aruntime.cli.options import add_engine, add_repository, add_tenants, answers_path, at_least_one, port, settings
+from aruntime.control.certificate import Certificate
 from aruntime.control.journal import JournalRefused
 from aruntime.control.launcher import LocalLauncher
 from aruntime.control.supervisor import Supervisor
@@ -38,7 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--admin-port", type=port, metavar="N", help="[the public port + 1]")
     parser.add_argument("--workers", type=at_least_one, default=1, metavar="N", help="front ends [%(default)s]")
     parser.add_argument("--certfile", type=Path, metavar="PEM", help="serve TLS on the public listener")
-    parser.add_argument("--keyfile", type=Path, metavar="PEM")
+    parser.add_argument("--keyfile", type=Path, metavar="PEM", help="both are read again when they change")
     parser.add_argument(
         "--keep-answers",
         action=argparse.BooleanOptionalAction,
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         tenants = Tenants(options.tenants)
         _check(options, tenants)
+        certificate = Certificate(options.certfile, options.keyfile)
         public = _bind(options.host, options.port)
         own = public.getsockname()[1]
         admin_port = options.admin_port if options.admin_port is not None else own + 1 if options.port else 0
@@ -65,15 +67,25 @@ def run(options: argparse.Namespace) -> int:
         return 2
     with public, admin:
         try:
-            return asyncio.run(_serve(options, tenants, public, admin))
+            return asyncio.run(_serve(options, tenants, certificate, public, admin))
         except JournalRefused as error:
             print(f"aruntime serve: {error}: name another with --journal", file=sys.stderr)
             return 2
 
 
-async def _serve(options: argparse.Namespace, tenants: Tenants, public: socket.socket, admin: socket.socket) -> int:
+async def _serve(
+    options: argparse.Namespace,
+    tenants: Tenants,
+    certificate: Certificate,
+    public: socket.socket,
+    admin: socket.socket,
+) -> int:
     supervisor = Supervisor(
-        settings(options), LocalLauncher(), tenants, on_ready=lambda: _announce(options, public, admin, supervisor)
+        settings(options),
+        LocalLauncher(),
+        tenants,
+        certificate,
+        on_ready=lambda: _announce(options, public, admin, supervisor),
     )
     return await supervisor.run(options.workers, _front_end(options, public, admin))
 
@@ -85,9 +97,6 @@ def _check(options: argparse.Namespace, tenants: Tenants) -> None:
         raise ValueError(f"--admin-host {options.admin_host} is not loopback: it needs an admin key")
     if (options.certfile is None) != (options.keyfile is None):
         raise ValueError("--certfile and --keyfile belong together")
-    for path in (options.certfile, options.keyfile):
-        if path is not None and not os.access(path, os.R_OK):
-            raise ValueError(f"{path} cannot be read")
     if not options.repository.is_dir():
         raise ValueError(f"there is no model repository at {options.repository}: name one with --repository")
 
@@ -106,8 +115,6 @@ def _bind(host: str, number: int) -> socket.socket:
 
 def _front_end(options: argparse.Namespace, public: socket.socket, admin: socket.socket) -> Command:
     arguments = ["--public-fd", str(public.fileno()), "--admin-fd", str(admin.fileno())]
-    if options.certfile is not None:
-        arguments += ["--certfile", str(options.certfile), "--keyfile", str(options.keyfile)]
     if options.keep_answers:
         arguments += ["--answers", str(answers_path(options))]
     arguments += ["--log-level", options.log_level]

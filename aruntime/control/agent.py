@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from aruntime.admission.limits import RouteLimits
 from aruntime.admission.route import Route
 from aruntime.admission.tenants import Tenant
 from aruntime.base import log
+from aruntime.control.certificate import server_context
 from aruntime.control.commands import Commands
 from aruntime.control.line import Line
 from aruntime.control.view import ServedVersion, View
@@ -38,6 +40,7 @@ from aruntime.wire.control import (
     ReplicaState,
     Retired,
     RetireReplica,
+    SetCertificate,
     SetTenants,
     TenantEntry,
     Wanted,
@@ -52,16 +55,21 @@ _LEAVE_S = 0.02
 class Agent:
     """Joins a supervisor over `post` and follows it. `on_drain(deadline_s)` is called when the server is to end.
 
+    `on_certificate(context)` is called when there is a certificate, before the welcome, and for each that follows it.
     `lost` is set when the supervisor is gone; `join` may then be called again with another one.
     """
 
-    def __init__(self, on_drain: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        on_drain: Callable[[float], None] = lambda _: None,
+        on_certificate: Callable[[ssl.SSLContext], None] = lambda _: None,
+    ) -> None:
         self._bell = create_bell()
         self.view = View(Door(self._bell, time.monotonic, random.SystemRandom()), time.monotonic)
         self.view.want = lambda model, version: self._say(Wanted(model=model, version=version))
         self.commands = Commands(self._say)
         self.lost = asyncio.Event()
-        self._on_drain = on_drain
+        self._on_drain, self._on_certificate = on_drain, on_certificate
         self._line: Line | None = None
         self._front_end = 0
         self._limit: asyncio.TimerHandle | None = None
@@ -117,8 +125,14 @@ class Agent:
                 self.view.supervised = True
             case SetTenants():
                 self._set_tenants(*fds)
-            case Dependencies(journal=journal):
+            case SetCertificate():
+                try:
+                    self._on_certificate(server_context(fds[0]))
+                finally:
+                    _close(fds)
+            case Dependencies(journal=journal, certificate=certificate):
                 self.view.journal = journal or "ok"
+                self.view.certificate = None if certificate is None else certificate or "ok"
             case ModelState():
                 self.view.model_is(message)
             case ReplicaState():

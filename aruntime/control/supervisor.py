@@ -3,6 +3,7 @@
 open the repository and the journal ──► catalog: models, versions, engines      front ends ──hello──► switchboard
 a signal ──► front ends drain ──► they leave ──► engines stop ──► exit 0        a second signal: at once
 SIGHUP, or another tenants.toml ──► read it ──► front ends and engines are told; a wrong one is not taken
+SIGHUP, or another certificate ──► read it and its key ──► front ends are told; a wrong pair is not taken
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from aruntime.base import log
 from aruntime.base.errors import ModelNotReady, ServingError
 from aruntime.control.actions import Actions
 from aruntime.control.catalog import Catalog
+from aruntime.control.certificate import Certificate, CertificateRefused
 from aruntime.control.guest import Guest
 from aruntime.control.host import Host, Settings, VersionKey
 from aruntime.control.journal import Journal
@@ -51,6 +53,7 @@ class Supervisor:
         settings: Settings,
         launcher: Launcher,
         tenants: Tenants | None = None,
+        certificate: Certificate | None = None,
         *,
         on_ready: Callable[[], None] = lambda: None,
         on_empty: Callable[[], None] = lambda: None,
@@ -60,8 +63,8 @@ class Supervisor:
         self._launcher = launcher
         self._on_ready, self._on_empty = on_ready, on_empty
         self._workers: list[Worker] = []
-        self._tenants = tenants or Tenants()
-        self._switchboard = Switchboard(str(settings.repository), self._tenants, self._on_change)
+        self._tenants, self._certificate = tenants or Tenants(), certificate or Certificate()
+        self._switchboard = Switchboard(str(settings.repository), self._tenants, self._certificate, self._on_change)
         self._journal = Journal(settings.journal)
         self._catalog: Catalog | None = None
         self._actions: Actions | None = None
@@ -75,8 +78,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        if self._tenants.path is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._read_tenants)
+        if self._tenants.path is not None or self._certificate.given:
+            loop.add_signal_handler(signal.SIGHUP, self._read_again)
         if command is not None:
             self._workers = [
                 Worker(command, self._launcher, time.monotonic, self.admit, self._changed.set) for _ in range(workers)
@@ -147,9 +150,33 @@ class Supervisor:
                 replica.watch()
             if self._tenants.has_changed():
                 self._read_tenants()
-            self._switchboard.dependencies_are(Dependencies(journal=self._journal.trouble))
+            if self._certificate.has_changed():
+                self._read_certificate()
+            self._tell_dependencies()
+
+    def _tell_dependencies(self) -> None:
+        certificate = self._certificate.trouble if self._certificate.given else None
+        self._switchboard.dependencies_are(Dependencies(journal=self._journal.trouble, certificate=certificate))
+
+    def _read_again(self) -> None:
+        """Read what can be read again, whether it has changed or not."""
+        self._read_tenants()
+        self._read_certificate()
+
+    def _read_certificate(self) -> None:
+        if not self._certificate.given:
+            return
+        try:
+            self._certificate.read()
+        except CertificateRefused as error:
+            log.error("certificate.refused", reason=str(error))
+            return
+        log.info("certificate.read")
+        self._switchboard.certificate_changed()
 
     def _read_tenants(self) -> None:
+        if self._tenants.path is None:
+            return
         try:
             self._tenants.read()
         except TenantsRefused as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from aruntime.base import log
+from aruntime.control.certificate import Certificate
 from aruntime.control.line import Line
 from aruntime.control.replica import Replica
 from aruntime.control.tenants import Tenants
@@ -40,6 +41,7 @@ from aruntime.wire.control import (
     ModelState,
     ReplicaState,
     RetireReplica,
+    SetCertificate,
     SetTenants,
     Welcome,
     encode_tenants,
@@ -77,11 +79,13 @@ class FrontEnd:
 class Switchboard:
     """Which front ends and replicas there are. `on_change` is called after each change of a pair."""
 
-    def __init__(self, repository: str, tenants: Tenants, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, repository: str, tenants: Tenants, certificate: Certificate, on_change: Callable[[], None]
+    ) -> None:
         self.replicas: dict[int, Replica] = {}
         self.front_ends: dict[int, FrontEnd] = {}
         self._repository = repository
-        self._tenants = tenants
+        self._tenants, self._certificate = tenants, certificate
         self._models: dict[str, ModelState] = {}
         self._dependencies = Dependencies(journal="")
         self._on_change = on_change
@@ -144,6 +148,7 @@ class Switchboard:
         number = next(number for number in self._number if number not in self.front_ends)
         front_end = self.front_ends[number] = FrontEnd(number, line, bell)
         self._introduce([front_end])  # before its welcome, so before it answers anybody
+        self._certify([front_end])
         line.send(Welcome(front_end=number, repository=self._repository), (self._ledger_fd,))
         line.send(self._dependencies)
         for model in self._models.values():
@@ -205,6 +210,10 @@ class Switchboard:
             replica.send(self._tenants.terms)
         self._introduce(self.front_ends.values())
 
+    def certificate_changed(self) -> None:
+        """There is another certificate: the front ends are told."""
+        self._certify(self.front_ends.values())
+
     def rebound(self, replica: Replica) -> None:
         """A replica has other bounds: the front ends are told."""
         for front_end in self.front_ends.values():
@@ -233,12 +242,12 @@ class Switchboard:
 
     def _introduce(self, front_ends: Iterable[FrontEnd]) -> None:
         """Say who may ask."""
-        enclosure = enclose(encode_tenants(self._tenants.listed))
-        try:
-            for front_end in front_ends:
-                front_end.line.send(SetTenants(), (enclosure,))
-        finally:
-            os.close(enclosure)
+        _send_all(front_ends, SetTenants(), encode_tenants(self._tenants.listed))
+
+    def _certify(self, front_ends: Iterable[FrontEnd]) -> None:
+        """Say who this server is, if it has a certificate."""
+        if self._certificate.given:
+            _send_all(front_ends, SetCertificate(), self._certificate.pem)
 
     def _ready(self) -> Iterable[Replica]:
         return (replica for replica in self.replicas.values() if replica.life == "ready")
@@ -276,6 +285,16 @@ class Switchboard:
             front_end.line.send(message, (channel, engine.bell, engine.table_fd))
         finally:
             os.close(channel)
+
+
+def _send_all(front_ends: Iterable[FrontEnd], message: SetTenants | SetCertificate, data: bytes) -> None:
+    """Tell them something that is too long for a message."""
+    enclosure = enclose(data)
+    try:
+        for front_end in front_ends:
+            front_end.line.send(message, (enclosure,))
+    finally:
+        os.close(enclosure)
 
 
 def _retire(table: Table, row: int, to: int, kept: Iterable[int]) -> None:

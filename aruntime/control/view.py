@@ -78,6 +78,7 @@ class View:
         self.repository = ""
         self.supervised = False
         self.journal = "ok"
+        self.certificate: str | None = None
         self.want: Callable[[str, int | None], None] = lambda _model, _version: None
         self._clock = clock
         self._random = random.Random()
@@ -181,6 +182,8 @@ class View:
             "journal": self.journal if self.supervised else "gone",
             "repository": "ok" if os.access(self.repository, os.R_OK | os.X_OK) else "cannot be read",
         }
+        if self.certificate is not None:
+            dependencies["certificate"] = self.certificate
         return Health(live=True, ready=not reasons, reasons=reasons, engines=engines, dependencies=dependencies)
 
     def routes(self) -> Iterator[tuple[dict[str, str], Route]]:

@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._frames_sent = 0
         self._owed = 0  # bytes of bodies that were read, and not credited
         self._trifles = Trifles(limits.trifles_max, limits.trifles_per_s, self._loop.time())
-        self._draining = False
+        self._draining = self._leaving = False
         self._closing = False
         self._full_s = 0.0
         self._rest_timer: asyncio.TimerHandle | None = None
@@ -71,6 +71,12 @@ class Connection(asyncio.Protocol):
         self._h2.increment_flow_control_window(max(0, self._limits.received_bytes_max - 65_535))
         self._rest(self._limits.greeting_s_max)
         self.data_received(received)
+
+    def leave(self) -> None:
+        """Close when no request runs and none comes for a little; those that come until then are answered."""
+        self._leaving = True
+        if not self._streams:
+            self._rest(self._limits.last_rest_s)
 
     def drain(self) -> None:
         """Take no new requests; close when those that run have been answered."""
@@ -371,7 +377,7 @@ class Connection(asyncio.Protocol):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._draining and not self._streams:
+        if (self._draining or self._leaving) and not self._streams:
             self._go_away(ErrorCodes.NO_ERROR)
 
     def _go_away(self, code: ErrorCodes) -> None:
@@ -403,6 +409,8 @@ class Connection(asyncio.Protocol):
     def _rest(self, timeout_s: float) -> None:
         """No request runs: go away, unless one comes in time."""
         self._stop_resting()
+        if self._leaving:
+            timeout_s = min(timeout_s, self._limits.last_rest_s)
         self._rest_timer = self._loop.call_later(timeout_s, self._go_away, ErrorCodes.NO_ERROR)
 
     def _stop_resting(self) -> None:

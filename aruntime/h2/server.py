@@ -6,6 +6,7 @@ anything else ──────────────────────
 """
 
 import asyncio
+import contextlib
 from typing import Any, ClassVar, cast
 
 import hypercorn.asyncio.run
@@ -25,8 +26,9 @@ class Server(TCPServer):
     """Serves one connection, as Hypercorn calls it."""
 
     limits: ClassVar[H2Limits] = H2Limits()
-    connections: ClassVar[set[Connection]] = set()  # of HTTP/2, that are open
-    _handed_over = False
+    _leaving = False
+    _connection: Connection | None = None  # of HTTP/2
+    _rest: asyncio.Timeout | None = None  # of HTTP/1.1, until its next request
 
     async def run(self) -> None:
         """Serve until the connection is closed and the application has done with it."""
@@ -42,8 +44,24 @@ class Server(TCPServer):
         except OSError:
             pass
         finally:
-            if not self._handed_over:  # else the transport has closed, and its stream would wait for ever to hear of it
+            if self._connection is None:  # else its transport has told the connection of its end, and not the writer
                 await self._close()
+
+    def leave(self) -> None:
+        """This process takes no more connections: close this one as soon as nobody is disturbed.
+
+        HTTP/2 when no request runs, HTTP/1.1 with the next answer; either when it has rested a little.
+        """
+        self._leaving = True
+        if self._connection is not None:
+            self._connection.leave()
+        if self._rest is not None:
+            self._rest.reschedule(self.loop.time() + self.limits.last_rest_s)
+
+    def drain(self) -> None:
+        """Of HTTP/2: take no more requests, and close when those that run are answered."""
+        if self._connection is not None:
+            self._connection.drain()
 
     async def _first_bytes(self) -> bytes:
         """What the client says first, until it is HTTP/2's preface or cannot become it; b"" when it says nothing."""
@@ -72,9 +90,10 @@ class Server(TCPServer):
         connection = Connection(self.app, self.config, self.limits, self._scope(scheme))
         self.reader.feed_eof()  # what has come so far; the rest goes to the connection
         begun += await self.reader.read()
-        self._handed_over = True
+        self._connection = connection
         connection.start(cast(asyncio.Transport, self.writer.transport), begun)
-        self.connections.add(connection)
+        if self._leaving:
+            connection.leave()
         stop = asyncio.ensure_future(self.context.terminated.wait())
         try:
             await asyncio.wait({stop, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,10 +103,10 @@ class Server(TCPServer):
             while connection.tasks:
                 await asyncio.wait(connection.tasks)
         finally:
-            self.connections.discard(connection)
             stop.cancel()
             for task in connection.tasks:
                 task.cancel()
+            self.writer.close()
 
     async def _serve_http1(self, begun: bytes, ssl: bool) -> None:
         async with TaskGroup(self.loop) as self._task_group:
@@ -102,11 +121,23 @@ class Server(TCPServer):
                 common["client"],
                 common["server"],
                 self.protocol_send,
+                leaving=lambda: self._leaving,
             )
             await self.protocol.initiate()
             await self.idle_task.restart(self._task_group, self._idle_timeout)
             await self.protocol.handle(RawData(begun))
             await self._read_data()
+
+    async def _idle_timeout(self) -> None:
+        """Close a connection of HTTP/1.1 that rests for too long."""
+        rest_s = self.limits.last_rest_s if self._leaving else self.config.keep_alive_timeout
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rest_s) as self._rest:
+                    await self.context.terminated.wait()
+        finally:
+            self._rest = None
+        await asyncio.shield(self._initiate_server_close())
 
     def _scope(self, scheme: str) -> dict[str, Any]:
         """What all requests of this connection have in common."""
@@ -118,15 +149,6 @@ class Server(TCPServer):
             "server": parse_socket_addr(own.family, own.getsockname()),
             "state": self.state,
         }
-
-
-def drain() -> None:
-    """Have the HTTP/2 connections of this process take no more requests, and close when theirs are answered.
-
-    New connections are served; so a server that will end can say so.
-    """
-    for connection in list(Server.connections):
-        connection.drain()
 
 
 def install() -> None:

@@ -6,7 +6,7 @@
     front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
     supervisor -> front end   Welcome [ledger] · ModelState · ReplicaState · AttachReplica [channel, engine bell, table]
                               RetireReplica · DetachReplica · SetTenants [memory file with a TenantList] · Drain
-                              Dependencies · Outcome [memory file with JSON]
+                              SetCertificate [memory file with PEM] · Dependencies · Outcome [memory file with JSON]
     front end -> supervisor   Wanted · Retired · Act [memory file with an Action]
     supervisor -> prober      Probe [channel, engine bell, table, prober's bell]
     prober -> supervisor      Prepared · Probed
@@ -235,6 +235,13 @@ class SetTenants(_Message):
     descriptors: ClassVar[int] = 1
 
 
+class SetCertificate(_Message):
+    """The public listener's key and certificates from now on, as `aruntime.control.certificate` has checked them."""
+
+    kind: Literal["set_certificate"] = "set_certificate"
+    descriptors: ClassVar[int] = 1
+
+
 class ReplicaState(_Message):
     """How a replica is, in place of what was said of it before; `reason` says why it is not ready.
 
@@ -295,10 +302,11 @@ class ModelState(_Message):
 
 
 class Dependencies(_Message):
-    """How what the supervisor leans on is; an empty reason is well."""
+    """How what the supervisor leans on is; an empty reason is well. Without TLS there is no certificate."""
 
     kind: Literal["dependencies"] = "dependencies"
     journal: Reason
+    certificate: Reason | None = None
 
 
 class AttachReplica(_Message):
@@ -428,8 +436,8 @@ class Probed(_Message):
 
 Message = (
     Load | AttachFrontEnd | DetachFrontEnd | SetTerms | SetBounds | Drain | Stop | Loaded | Ready | Failed | Drained
-    | Hello | Welcome | SetTenants | Dependencies | ModelState | ReplicaState | AttachReplica | Attached | Refused
-    | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared | Probe | Probed
+    | Hello | Welcome | SetTenants | SetCertificate | Dependencies | ModelState | ReplicaState | AttachReplica
+    | Attached | Refused | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared | Probe | Probed
 )  # fmt: skip
 
 _LIST = TypeAdapter(TenantList)

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from aruntime.admission.ledger import TOKENS, Ledger
+from aruntime.control.certificate import Certificate
 from aruntime.control.line import Line
 from aruntime.control.switchboard import Switchboard
 from aruntime.control.tenants import Tenants
@@ -71,7 +72,7 @@ async def test_no_word_comes_after_the_line_was_closed() -> None:
 
 
 async def test_front_ends_have_numbers_of_their_own_up_to_the_last_row() -> None:
-    switchboard = Switchboard("/", Tenants(), lambda: None)
+    switchboard = Switchboard("/", Tenants(), Certificate(), lambda: None)
     peers = [Peer() for _ in range(FRONT_ENDS_MAX + 1)]
     joined = [switchboard.join(peer.line, os.open("/dev/null", os.O_RDONLY)) for peer in peers[:FRONT_ENDS_MAX]]
     assert sorted(front_end.number for front_end in joined) == list(range(1, FRONT_ENDS_MAX + 1))
@@ -86,7 +87,7 @@ async def test_front_ends_have_numbers_of_their_own_up_to_the_last_row() -> None
 
 
 async def test_a_front_end_that_leaves_takes_along_what_it_had_in_flight_and_not_what_it_has_spent() -> None:
-    switchboard = Switchboard("/", Tenants(), lambda: None)
+    switchboard = Switchboard("/", Tenants(), Certificate(), lambda: None)
     peers = [Peer(), Peer()]
     front_ends = [switchboard.join(peer.line, os.open("/dev/null", os.O_RDONLY)) for peer in peers]
     for peer in peers:

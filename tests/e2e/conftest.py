@@ -1,11 +1,10 @@
 """One repository for all end-to-end tests, a server for each module that asks for it, and two for all clients."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import RSA, Pair, make_pair
 from e2e_checkpoint import write_checkpoint
 from e2e_front import Front
 from e2e_server import Server
@@ -56,16 +55,9 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """A certificate for 127.0.0.1 and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here")
-    folder = tmp_path_factory.mktemp("tls")
-    certfile, keyfile = folder / "cert.pem", folder / "key.pem"
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    command = [*make.split(), "-keyout", str(keyfile), "-out", str(certfile)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certfile, keyfile
+    return make_pair(tmp_path_factory.mktemp("tls"), "server", RSA)
 
 
 @pytest.fixture(scope="session")
@@ -76,9 +68,7 @@ def clear_front(wide_repository: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def tls_front(
-    wide_repository: Path, certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
+def tls_front(wide_repository: Path, certificate: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A server over TLS, for all tests of clients."""
     certfile, keyfile = certificate
     log = tmp_path_factory.mktemp("e2e") / "tls.log"

@@ -126,6 +126,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def sockets(pid: int) -> int:
+    """How many sockets a process holds."""
+    return sum("socket" in os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait for something that other processes do."""
     deadline_s = time.monotonic() + timeout_s

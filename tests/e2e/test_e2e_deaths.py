@@ -3,55 +3,17 @@
 import json
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from e2e_server import Server, completion, events, h2c, is_alive, until
-
-ENDLESS = completion(30_000)
-
-
-class Stream(threading.Thread):
-    """Reads one endless answer in a thread and keeps what it got."""
-
-    def __init__(self, url: str, tokens: int = 30_000) -> None:
-        super().__init__(daemon=True)
-        self.lines: list[str] = []
-        self.first = threading.Event()
-        self.broken = False
-        self._url, self._tokens = url, tokens
-        self.start()
-        assert self.first.wait(20)
-
-    def run(self) -> None:
-        try:
-            with (
-                h2c(self._url) as client,
-                client.stream("POST", "/v1/completions", json=completion(self._tokens)) as answer,
-            ):
-                for line in answer.iter_lines():
-                    self.lines.append(line)
-                    self.first.set()
-        except httpx.TransportError:
-            self.broken = True
-
-    def last(self) -> str:
-        """The last event, once the answer has ended."""
-        self.join(30)
-        assert not self.is_alive()
-        return events(self.lines)[-1]
-
-
-def sockets(pid: int) -> int:
-    """How many sockets a process holds."""
-    return sum("socket" in os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+from e2e_server import Server, completion, events, h2c, is_alive, sockets, until
+from e2e_stream import Stream
 
 
 def test_a_killed_engine_is_an_error_event_within_a_second_and_comes_back(server: Server) -> None:
-    stream = Stream(server.url)
+    stream = Stream(h2c(server.url))
     (engine,) = server.engines()
     killed_s = time.monotonic()
     os.kill(engine, signal.SIGKILL)
@@ -82,7 +44,7 @@ def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(repository: 
         at_rest = {pid: sockets(pid) for pid in server.front_ends()}
         streams = []
         while any(sockets(pid) == at_rest[pid] for pid in at_rest):  # until each front end has one
-            streams.append(Stream(server.url, 3000))
+            streams.append(Stream(h2c(server.url), 3000))
             assert len(streams) < 30
         killed, other = at_rest
         (engine,) = server.engines()
@@ -106,7 +68,7 @@ def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(repository: 
 def test_a_term_lets_the_stream_end_answers_503_meanwhile_and_leaves_nothing(repository: Path, tmp_path: Path) -> None:
     with Server(repository, tmp_path / "log") as server:
         processes = [*server.engines(), *server.front_ends()]
-        stream = Stream(server.url, 3000)
+        stream = Stream(h2c(server.url), 3000)
         server.terminate()
         until(lambda: not server.is_ready())
         refused = httpx.post(f"{server.url}/v1/completions", json=completion(3))
@@ -121,7 +83,7 @@ def test_a_term_lets_the_stream_end_answers_503_meanwhile_and_leaves_nothing(rep
 
 def test_a_stream_longer_than_the_drain_allows_ends_with_an_error_event(repository: Path, tmp_path: Path) -> None:
     with Server(repository, tmp_path / "log", "--drain-timeout", "0.5") as server:
-        stream = Stream(server.url)
+        stream = Stream(h2c(server.url))
         server.terminate()
         assert json.loads(stream.last())["error"]["code"] == "draining"
         assert server.process.wait(15) == 0
@@ -130,7 +92,7 @@ def test_a_stream_longer_than_the_drain_allows_ends_with_an_error_event(reposito
 def test_a_second_term_ends_at_once(repository: Path, tmp_path: Path) -> None:
     with Server(repository, tmp_path / "log") as server:
         processes = [*server.engines(), *server.front_ends()]
-        stream = Stream(server.url)
+        stream = Stream(h2c(server.url))
         server.terminate()
         time.sleep(0.2)
         server.terminate()
