@@ -1,4 +1,4 @@
-"""One repository for all end-to-end tests, a server for each module that asks for it, and two for all clients."""
+"""One repository for all end-to-end tests, and a server in clear text and one over TLS for all who do not hurt them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,10 +47,17 @@ def wide_repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     return root
 
 
+@pytest.fixture(scope="session")
+def server(wide_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all who leave it as it was; with one front end."""
+    with Server(wide_repository, tmp_path_factory.mktemp("e2e") / "server.log") as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
-def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with one front end."""
-    with Server(repository, tmp_path_factory.mktemp("e2e") / "server.log") as running:
+def own_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that one module may do anything to."""
+    with Server(repository, tmp_path_factory.mktemp("e2e") / "own.log") as running:
         yield running
 
 
@@ -61,15 +68,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def clear_front(wide_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A server in clear text, for all tests of clients."""
-    with Server(wide_repository, tmp_path_factory.mktemp("e2e") / "clear.log") as running:
-        yield Front(running)
+def clear_front(server: Server) -> Front:
+    """The way to the server in clear text."""
+    return Front(server)
 
 
 @pytest.fixture(scope="session")
 def tls_front(wide_repository: Path, certificate: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A server over TLS, for all tests of clients."""
+    """A server over TLS, for all who leave it as it was."""
     certfile, keyfile = certificate
     log = tmp_path_factory.mktemp("e2e") / "tls.log"
     with Server(wide_repository, log, "--certfile", str(certfile), "--keyfile", str(keyfile)) as running:

@@ -12,6 +12,12 @@ from e2e_server import Server, completion, events, h2c, is_alive, sockets, until
 from e2e_stream import Stream
 
 
+@pytest.fixture(scope="module")
+def server(own_server: Server) -> Server:
+    """Its processes are killed here."""
+    return own_server
+
+
 def test_a_killed_engine_is_an_error_event_within_a_second_and_comes_back(server: Server) -> None:
     stream = Stream(h2c(server.url))
     (engine,) = server.engines()

@@ -14,6 +14,12 @@ LONG = {"ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
+def server(own_server: Server) -> Server:
+    """Its processes are killed here."""
+    return own_server
+
+
+@pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as made:
         yield made
