@@ -114,8 +114,8 @@ def test_the_openai_sdk_comes_again_to_a_full_queue_when_it_was_told_to(narrow: 
         RawClient(narrow.url) as client,
         openai.OpenAI(base_url=f"{narrow.url}/v1", api_key="none", max_retries=3, http_client=transport) as sdk,
     ):
-        runs, waits = (client.post("/v1/completions", ENDLESS) for _ in range(2))
-        client.first_data(runs)
+        client.first_data(runs := client.post("/v1/completions", ENDLESS))
+        waits = client.post("/v1/completions", ENDLESS)
         until(lambda: narrow.metric("aruntime_sequences_in_flight") == 2)
         with pytest.raises(openai.InternalServerError) as refused:
             sdk.with_options(max_retries=0).completions.create(model="tiny", prompt="hello", max_tokens=5)
