@@ -22,6 +22,7 @@ from starlette.types import Message
 from aruntime.base import log
 from aruntime.base.errors import ModelError, Overloaded, ServingError, Unavailable
 from aruntime.control.kept import RUNNING, AnswerStore, Event, Kept
+from aruntime.h2.stream import EXTENSION
 from aruntime.http.errors import as_refusal
 from aruntime.http.generation import Generation
 from aruntime.wire import responses_answers, stored_chat
@@ -111,6 +112,15 @@ class Recording:
         while not self.over:
             await self._news.wait()
 
+    def write(self, data: bytes) -> bool:
+        """Take events of its generation, which may always go on."""
+        self._events += split(data)
+        self._wake()
+        return True
+
+    async def drained(self) -> None:
+        """Whoever reads slowly reads from here."""
+
     def pending(self) -> list[Event]:
         """The events that nobody has written yet."""
         return [(self.answer.id, self._kept + i, event) for i, event in enumerate(self._events[self._kept :])]
@@ -121,7 +131,7 @@ class Recording:
 
     async def _run(self, generation: Generation) -> None:
         try:
-            await generation({"type": "http"}, _stay, self._send)
+            await generation({"type": "http", "extensions": {EXTENSION: self}}, _stay, self._send)
         except asyncio.CancelledError:
             await self._end(self.answer.cancelled())
         except Exception as error:
@@ -140,8 +150,7 @@ class Recording:
             if not self.begun:
                 await self.begin()
         elif message["more_body"]:
-            self._events += split(message["body"])
-            self._wake()
+            self.write(message["body"])
         else:
             await self._end(message["body"])
 
