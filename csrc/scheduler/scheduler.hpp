@@ -156,11 +156,6 @@ class Scheduler {
   void add_prefills(StepPlan& step);
   bool decodes_now(const Sequence& sequence) const noexcept;
   std::int32_t prefill_room() const noexcept;
-  void rejoin_followers();
-  TakeUp take_up(Sequence& sequence, double now_s, bool no_blocks);
-  void settle(Sequence& sequence, std::int32_t fresh);
-  bool is_hopeless(const Sequence& sequence, std::int32_t tokens, double now_s) const noexcept;
-  void start_running(Sequence& sequence) noexcept;
   void start_decoding(Sequence& sequence);
   void publish(Sequence& sequence);
   void accept(Sequence& sequence, std::int32_t token, float logprob);
@@ -169,7 +164,16 @@ class Scheduler {
   void count_prompt(const Sequence& sequence) noexcept;
   void end_step() noexcept;
   void learn(const StepPlan& step, double now_s) noexcept;
+
+  // stats.hpp
   void forecast(Stats& now) const noexcept;
+
+  // take_up.hpp
+  void rejoin_followers();
+  TakeUp take_up(Sequence& sequence, double now_s, bool no_blocks);
+  void settle(Sequence& sequence, std::int32_t fresh);
+  bool is_hopeless(const Sequence& sequence, std::int32_t tokens, double now_s) const noexcept;
+  void start_running(Sequence& sequence) noexcept;
 
   // yields.hpp
   void share(Sequence& sequence);
@@ -233,5 +237,7 @@ class Scheduler {
 
 #include "scheduler/integrity.hpp"
 #include "scheduler/lives.hpp"
+#include "scheduler/stats.hpp"
 #include "scheduler/steps.hpp"
+#include "scheduler/take_up.hpp"
 #include "scheduler/yields.hpp"

@@ -8,8 +8,6 @@ namespace aruntime {
 // Prompts get on however long decodes take: so many tokens, and as many as make the step twice as long.
 inline constexpr std::int64_t kPrefillTokensMin = 16;
 inline constexpr double kStretch = 2.0;
-// A wrong no is worse than a late one: of the time that a prompt seems to need, only so much is held to be certain.
-inline constexpr double kCertain = 0.5;
 // So many are tried in one plan that cannot be taken up. Who comes after them has less of a claim than all of these.
 inline constexpr int kTriesMax = 32;
 // What is committed for a sequence whose grammar left nothing to sample.
@@ -124,91 +122,6 @@ inline std::int32_t Scheduler::prefill_room() const noexcept {
   return static_cast<std::int32_t>(std::min(room, std::max(kPrefillTokensMin, pace_.prefill_room(decodes_, limit_s))));
 }
 
-// Those whose block is written, or will never be, wait for their turn again.
-inline void Scheduler::rejoin_followers() {
-  for (std::size_t at = 0; at < followers_.size();) {
-    Sequence& sequence = *followers_[at];
-    if (pool_.is_pending(sequence.awaited)) {
-      ++at;
-      continue;
-    }
-    sequence.awaited = {};
-    followers_[at] = followers_.back();
-    followers_.pop_back();
-    order_.enter(sequence);
-  }
-}
-
-// Gives a waiting sequence the blocks of all its tokens; or says why not, and changes nothing but who waits for what.
-inline Scheduler::TakeUp Scheduler::take_up(Sequence& sequence, double now_s, bool no_blocks) {
-  Sequence* out = nullptr;
-  if (counted_.running == limits_.sequences_max && !(out = gives_place_to(sequence))) return TakeUp::kNoPlace;
-  pool_.extend(sequence.root, sequence.tokens.data(), sequence.size(), sequence.prefixes);
-  const std::int32_t shared_max = sequence.shareable() / limits_.block_tokens;
-  pool_.match(sequence.root, sequence.tokens.data(), sequence.prefixes, shared_max, match_);
-  const auto shared = static_cast<std::int32_t>(match_.blocks.size());
-  if (is_hopeless(sequence, sequence.size() - shared * limits_.block_tokens, now_s)) {
-    finish(sequence, FinishReason::kDeadline);
-    return TakeUp::kHopeless;
-  }
-  if (match_.pending()) {
-    order_.leave(sequence);
-    sequence.awaited = match_.awaited;
-    followers_.push_back(&sequence);
-    return TakeUp::kFollows;
-  }
-  const Tenant& tenant = order_.tenant(sequence);
-  const std::int64_t cap = tenant.blocks_max(limits_.blocks);
-  const std::int32_t fresh = limits_.blocks_for(sequence.size()) - shared;
-  const auto need = [&] { return fresh + pool_.unheld(match_.blocks); };
-  const auto over_cap = [&] { return cap < limits_.blocks && tenant.blocks > 0 && tenant.blocks + need() > cap; };
-  clear_paused(sequence, Yield::kOwnTenant, over_cap);
-  if (over_cap()) return TakeUp::kTenantFull;
-  const bool owed = tenant.blocks + need() <= tenant.blocks_reserved(limits_.blocks);
-  if (no_blocks && !owed) return TakeUp::kNoBlocks;
-  clear_paused(sequence, Yield::kAnybody, [&] { return !has_room(need(), out); });
-  if (!has_room(need(), out) && !(owed && can_reclaim(sequence, need()))) return TakeUp::kNoBlocks;
-  if (out) preempt(*out);
-  while (pool_.free() < need()) {
-    Sequence* borrower = owed ? first_to_yield(sequence, Yield::kBorrowers) : nullptr;
-    if (!borrower) return TakeUp::kNoBlocks;
-    preempt(*borrower);
-  }
-  settle(sequence, fresh);
-  return TakeUp::kDone;
-}
-
-// The other half of taking up. From now on the sequence has its blocks, and whoever needs the same ones can follow it.
-inline void Scheduler::settle(Sequence& sequence, std::int32_t fresh) {
-  share(sequence);
-  hold(sequence, fresh);
-  const auto shared = static_cast<std::int32_t>(match_.blocks.size());
-  const std::int32_t cached = shared * limits_.block_tokens;
-  if (sequence.taken_up_size == 0) sequence.cached_tokens = std::min(cached, sequence.prompt_tokens);
-  sequence.charged = std::max(sequence.charged, cached);
-  sequence.planned = sequence.computed = cached;
-  if (sequence.pooling == Pooling::kMean) {  // there is a place: whoever has one is in the steps
-    sequence.pool_place = pool_places_.back();
-    pool_places_.pop_back();
-  }
-  sequence.taken_up_size = sequence.size();
-  sequence.prefix = match_.prefix;
-  sequence.published = shared;
-  sequence.announced = sequence.size() / limits_.block_tokens;
-  pool_.announce(sequence.blocks, shared, sequence.announced, sequence.tokens.data(), sequence.prefixes,
-                 sequence.prefix);
-  uncount_waiting(sequence);
-  order_.reorder(sequence, [&] { sequence.residence = ++residences_; });
-  residents_.push_back(sequence);
-  sequence.state = State::kPrefilling;
-  start_running(sequence);
-}
-
-// Whether even alone, at once, it would say nothing before its deadline.
-inline bool Scheduler::is_hopeless(const Sequence& sequence, std::int32_t tokens, double now_s) const noexcept {
-  return pace_.known() && now_s + kCertain * tokens * pace_.prefill_token_s() > sequence.deadline_s;
-}
-
 inline void Scheduler::commit(const std::int32_t* tokens, const float* logprobs, double now_s, const Likelihoods& sampled,
                               const Likelihoods& scored) {
   if (under_way_ > 0) {
@@ -250,13 +163,6 @@ inline void Scheduler::end_step() noexcept {
 inline void Scheduler::learn(const StepPlan& step, double now_s) noexcept {
   pace_.learn(step.work, now_s - std::max(step.planned_s, committed_s_));
   committed_s_ = now_s;
-}
-
-inline void Scheduler::start_running(Sequence& sequence) noexcept {
-  Tenant& tenant = order_.tenant(sequence);
-  ++tenant.running;
-  ++tenant.flow(sequence).running;
-  ++counted_.running;
 }
 
 inline void Scheduler::start_decoding(Sequence& sequence) {
@@ -324,32 +230,6 @@ inline void Scheduler::count_prompt(const Sequence& sequence) noexcept {
 inline void Scheduler::finish_by_itself(Sequence& sequence, FinishReason reason) {
   outputs_mean_ += (sequence.outputs() - outputs_mean_) / 32.0;
   finish(sequence, reason);
-}
-
-inline Stats Scheduler::stats() const noexcept {
-  Stats now = counted_;
-  now.undelivered = static_cast<std::int64_t>(sequences_.size() - free_.size()) - now.waiting - now.running - now.paused;
-  for (const FrontEnd& owner : front_ends_) now.undelivered += static_cast<std::int64_t>(owner.refusals.size());
-  now.blocks_free = pool_.free();
-  now.blocks_cached = pool_.cached();
-  now.blocks_total = pool_.blocks();
-  now.blocks_reserved = order_.blocks_reserved(limits_.blocks);
-  for (const std::uint32_t number : order_.wanting()) now.waiting_weight += order_.tenants()[number].terms.weight;
-  if (!waiting_.empty()) now.oldest_s = waiting_.first()->arrived_s;
-  forecast(now);
-  return now;
-}
-
-// What the pace says of the time to come.
-inline void Scheduler::forecast(Stats& now) const noexcept {
-  now.take_up_s = full_ && taken_up_ > 0.0 ? full_s_ / taken_up_ : 0.0;
-  if (!pace_.known()) return;
-  StepWork work = decodes_;
-  now.step_s = pace_.seconds(work);
-  work.prefill_tokens = prefill_room();
-  now.prefill_tokens_per_s = static_cast<double>(work.prefill_tokens) / pace_.seconds(work);
-  const double turns = std::ceil(static_cast<double>(now.waiting + now.running) / limits_.sequences_max);
-  now.drain_s = static_cast<double>(now.waiting_tokens) / now.prefill_tokens_per_s + turns * outputs_mean_ * now.step_s;
 }
 
 }  // namespace aruntime
