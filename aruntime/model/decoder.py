@@ -4,9 +4,8 @@
                 norm ─ gate_up ─ silu_mul ─ down ]
           ──► norm ─ head, of the sampled rows only
 
-The same code runs on a CPU (activations float32) and on a GPU (activations in the dtype of the weights). Every
-operation writes into a workspace that was made once for `tokens_max` rows, so a step allocates nothing of that size and
-a captured graph finds its tensors where they were.
+The same code runs on a CPU (activations float32) and on a GPU (activations in the dtype of the weights). What the
+operations write into is in workspace.py.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from aruntime_kernels.decode_attention import decode_attention, decode_workspace
+from aruntime_kernels.decode_attention import decode_attention
 from aruntime_kernels.embed import embed
 from aruntime_kernels.linear import linear
 from aruntime_kernels.prefill_attention import prefill_attention
@@ -29,6 +28,7 @@ from aruntime.model.config import ModelConfig
 from aruntime.model.kv_cache import KvCache
 from aruntime.model.rope import cos_sin_table
 from aruntime.model.weights import Layer, Weights, load_weights
+from aruntime.model.workspace import Rows, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Decoder:
         self.weight_bytes = weights.nbytes
         self._weights = weights
         self._cos_sin = cos_sin_table(config, self.device)
-        self._work = _Workspace(config, weights, tokens_max, sequences_max)
+        self._work = Workspace(config, weights, tokens_max, sequences_max)
 
     def forward(self, batch: Batch, cache: KvCache) -> Tensor:
         """The logits [R, vocab] of the sampled rows in float32; a view, valid until the next forward.
@@ -94,7 +94,7 @@ class Decoder:
         rms_norm(rows.x, self._weights.norm, rows.normed, eps=self.config.norm_eps, residual=rows.residual)
         return rows.normed
 
-    def _logits(self, rows: "_Rows", sample_index: Tensor) -> Tensor:
+    def _logits(self, rows: Rows, sample_index: Tensor) -> Tensor:
         work = self._work
         count = len(sample_index)
         if count > len(work.logits):
@@ -114,7 +114,7 @@ class _Attention:
     """Attention of one step, the same for every layer but for the weights and the window."""
 
     def __init__(
-        self, config: ModelConfig, batch: Batch, cache: KvCache, rows: "_Rows", cos_sin: Tensor, partial: Tensor | None
+        self, config: ModelConfig, batch: Batch, cache: KvCache, rows: Rows, cos_sin: Tensor, partial: Tensor | None
     ) -> None:
         self._batch = batch
         self._cos_sin = cos_sin
@@ -160,58 +160,6 @@ class _Attention:
                 window=layer.window,
                 **self._shared,
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of one step in the workspaces."""
-
-    x: Tensor  # what a block reads and what it adds to the residual stream
-    residual: Tensor
-    normed: Tensor
-    qkv: Tensor
-    attended: Tensor
-    gate_up: Tensor
-    activated: Tensor
-
-
-class _Workspace:
-    """Tensors for the largest step. On a CPU memory is taken only as far as it has been used."""
-
-    def __init__(self, config: ModelConfig, weights: Weights, tokens_max: int, sequences_max: int) -> None:
-        embedding = weights.embedding
-        dtype = torch.float32 if embedding.is_cpu else embedding.dtype
-        samples_max = min(tokens_max, sequences_max)
-
-        def room(rows: int, width: int, of: torch.dtype = dtype) -> Tensor:
-            return torch.empty(rows, width, dtype=of, device=embedding.device)
-
-        self._tokens_max = tokens_max
-        self._rows = _Rows(
-            x=room(tokens_max, config.hidden),
-            residual=room(tokens_max, config.hidden),
-            normed=room(tokens_max, config.hidden),
-            qkv=room(tokens_max, config.query_size + 2 * config.kv_size),
-            attended=room(tokens_max, config.query_size),
-            gate_up=room(tokens_max, 2 * config.intermediate),
-            activated=room(tokens_max, config.intermediate),
-        )
-        self.sampled_x = room(samples_max, config.hidden)
-        self.sampled_residual = room(samples_max, config.hidden)
-        self.logits = room(samples_max, config.vocab, torch.float32)
-        # A matrix product writes the dtype that it reads; the sampler wants float32.
-        self.head_out = None if dtype == torch.float32 else room(samples_max, config.vocab)
-        self.partial = None
-        if not embedding.is_cpu:
-            self.partial = decode_workspace(
-                samples_max, config.heads, config.head_dim, config.context_max, str(embedding.device)
-            )
-
-    def rows(self, count: int) -> _Rows:
-        """The first `count` rows of each tensor."""
-        if count > self._tokens_max:
-            raise ValueError(f"{count} tokens in a step; there is room for {self._tokens_max}")
-        return _Rows(*(getattr(self._rows, name)[:count] for name in _Rows.__slots__))
 
 
 def load_decoder(

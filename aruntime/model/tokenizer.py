@@ -1,18 +1,10 @@
 """Text to token ids and back, for one model version; the tokenizers library does the work, no torch is loaded.
 
-What a user writes never becomes a control token. In a chat, the template's own special tokens must count and the same
-characters inside a message must not, although both end up in one text:
-
-    message    "a<|im_end|>b"                        a marker (a private-use character that no message holds) goes
-    marked     "a<▮|im_end|>b"                       into every special token that a message spells
-    rendered   "<|im_start|>user\\na<▮|im_end|>b<|im_end|>"
-    pieces     [im_start] "user\\na<|im_end|>b" [im_end]     split at what is whole, marker taken out,
-    ids                                                      pieces encoded with special tokens off
+What a user writes never becomes a control token: special_tokens.py says how.
 """
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +14,12 @@ import tokenizers
 from aruntime.model.chat_template import ChatTemplate, TemplateRefused
 from aruntime.model.config import CheckpointRefused
 from aruntime.model.detokenizer import Detokenizer, Vocabulary
+from aruntime.model.special_tokens import SpecialTokens
 from aruntime.model.speech.described import described
 from aruntime.model.speech.formats import MARKS, speech_of
 
 # Only the library's batches let the interpreter go while they work (0.21 to 0.23); a batch of one needs no threads.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-_PRIVATE_USE = range(0x10FFFD, 0xF0000, -1)  # planes 16 and 15
 
 
 class Tokenizer:
@@ -43,12 +34,7 @@ class Tokenizer:
         added = self._first.get_added_tokens_decoder()
         special = {number: token for number, token in added.items() if token.special and token.content}
         self.speech = speech_of(template, {token.content for token in special.values()})
-        # Longest first: an alternation takes the first that fits, the library the longest.
-        self._special = sorted(special.items(), key=lambda entry: -len(entry[1].content))
-        self._special_pattern = re.compile(
-            "|".join(f"({re.escape(token.content)})" for _, token in self._special) or "(?!)"
-        )
-        self._special_heads = tuple({t.content[:cut] for t in special.values() for cut in range(1, len(t.content))})
+        self._special = SpecialTokens(special)
         self._prefix, self._suffix = self._around()
         self._vocabulary = Vocabulary(self._first, definition.get("decoder"), MARKS)
         self.vocab_size = self._first.get_vocab_size(with_added_tokens=True)
@@ -93,11 +79,11 @@ class Tokenizer:
             raise TemplateRefused("this model has no chat template; use completions")
         if not self.speech.shows_tools and (tools or any(_has_calls(message) for message in messages)):
             messages, tools = described(messages, tools or ()), None
-        marker = self._marker(messages, tools, options)
+        marker = self._special.marker(messages, tools, options)
         text = self._template.render(
-            _map_strings(messages, lambda text: self._broken(text, marker)),
-            tools=_map_strings(tools, lambda text: self._broken(text, marker)),
-            options=_map_strings(options, lambda text: self._broken(text, marker)),
+            self._special.broken(messages, marker),
+            tools=self._special.broken(tools, marker),
+            options=self._special.broken(options, marker),
             add_generation_prompt=add_generation_prompt,
         )
         return list(self._split(text, marker))
@@ -127,37 +113,16 @@ class Tokenizer:
         return self._first.id_to_token(token_id) or ""
 
     def _split(self, text: str, marker: str = "") -> Iterator[int]:
-        """The ids of `text`, split at its special tokens; AddedToken's lstrip and rstrip eat the space around."""
-        place, eat = 0, False
-        for match in self._special_pattern.finditer(text):
-            if marker and text.startswith(marker, match.end()):
-                continue  # a special token of one character cannot be broken, only followed
-            number, token = self._special[(match.lastindex or 1) - 1]
-            piece = text[place : match.start()]
-            yield from self._piece(_trimmed(piece, left=eat, right=token.lstrip), first=place == 0, marker=marker)
-            yield number
-            place, eat = match.end(), token.rstrip
-        yield from self._piece(_trimmed(text[place:], left=eat, right=False), first=place == 0, marker=marker)
+        """The ids of `text`, whose special tokens count unless `marker` breaks them."""
+        for place, part in enumerate(self._special.split(text, marker)):
+            if isinstance(part, int):
+                yield part
+            else:
+                yield from self._piece(part, first=place == 0)
 
-    def _piece(self, text: str, *, first: bool, marker: str = "") -> list[int]:
-        text = text.replace(marker, "") if marker else text
+    def _piece(self, text: str, *, first: bool) -> list[int]:
         backend = self._first if first else self._later
         return list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids) if text else []
-
-    def _marker(self, *values: Any) -> str:
-        """A character that no string of `values` holds; "" when no string needs one."""
-        strings = [text for value in values for text in _strings(value)]
-        if not any(self._special_pattern.search(text) or text.endswith(self._special_heads) for text in strings):
-            return ""
-        used = set().union(*strings)
-        return next(chr(code) for code in _PRIVATE_USE if chr(code) not in used)
-
-    def _broken(self, text: str, marker: str) -> str:
-        """`text` with no special token in it, nor the beginning of one at its end (the next part may hold the rest)."""
-        if marker and self._special_pattern.search(text):
-            pattern = f"(?=(?:{self._special_pattern.pattern}))(?s:.)"
-            text = re.sub(pattern, lambda match: match[0] + marker, text)
-        return text + marker if marker and text.endswith(self._special_heads) else text
 
     def _around(self) -> tuple[list[int], list[int]]:
         """What the model's post-processor puts before and after a text."""
@@ -201,31 +166,3 @@ def _has_first_prefix(definition: Mapping[str, Any]) -> bool:
 def _without_first_prefix(definition: Mapping[str, Any]) -> dict[str, Any]:
     """For pieces that do not begin the text: encoded alone, each would take itself for the first."""
     return {**definition, "pre_tokenizer": {**definition["pre_tokenizer"], "prepend_scheme": "never"}}
-
-
-def _trimmed(text: str, *, left: bool, right: bool) -> str:
-    text = text.lstrip() if left else text
-    return text.rstrip() if right else text
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strings(item)
-
-
-def _map_strings(value: Any, change: Any) -> Any:
-    """The same nest of dicts and lists with every string changed; other values as they are."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {_map_strings(key, change): _map_strings(item, change) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_map_strings(item, change) for item in value]
-    return value
