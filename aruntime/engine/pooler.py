@@ -7,6 +7,7 @@ plan.pool_* ──► Decoder.states [T, H] ──► pool ──► sums, kept 
 import torch
 from aruntime_kernels.pool import pool
 
+from aruntime.engine.device import put
 from aruntime.engine.parts import Array, Owner
 from aruntime.model.decoder import Decoder
 from aruntime.scheduler.scheduler import StepPlan
@@ -31,13 +32,13 @@ class Pooler:
             self._sums = torch.empty(self._sums_max, size, dtype=torch.float32, device=device)
         vectors = torch.empty(len(plan.pool_start), size, dtype=torch.float32, device=device)
         start, end, place, carry, divisor = (
-            torch.from_numpy(column).to(device, non_blocking=True)
+            put(column, device)
             for column in (plan.pool_start, plan.pool_end, plan.pool_place, plan.pool_carry, plan.pool_divisor)
         )
         pool(states, start, end, place, carry, divisor, self._sums, vectors)
         ends = plan.pool_divisor.nonzero()[0]
         owners = plan.pool_owners()
-        return [owners[chunk] for chunk in ends.tolist()], vectors[torch.from_numpy(ends).to(device, non_blocking=True)]
+        return [owners[chunk] for chunk in ends.tolist()], vectors[put(ends, device)]
 
 
 def results(owners: list[Owner], vectors: Array) -> list[tuple[Owner, bytes]]:
