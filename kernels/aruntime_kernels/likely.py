@@ -13,8 +13,8 @@ Bytes: 4 * N * V for each look at a row: 3 on a CPU, 1 + K on a GPU, where each 
 import torch
 
 from aruntime_kernels import _check, cpu
+from aruntime_kernels._row import load_logits, peak_of
 from aruntime_kernels._triton import OPTIONS, jit, tl
-from aruntime_kernels.sample import _logits, _peak
 
 _BLOCK = 4096
 
@@ -78,7 +78,7 @@ def _next_likely(row, vocab, bound, last, BLOCK: tl.constexpr):
     chosen = tl.full([BLOCK], 2147483647, tl.int32)
     for start in range(0, vocab, BLOCK):
         token = start + tl.arange(0, BLOCK)
-        value = _logits(row, token, vocab)
+        value = load_logits(row, token, vocab)
         ahead = ((value < bound) | ((value == bound) & (token > last))) & (value > best)
         best = tl.where(ahead, value, best)
         chosen = tl.where(ahead, token, chosen)
@@ -93,10 +93,10 @@ def _likely_kernel(logits, row, token, logprob, top_token, top_logprob, stride, 
     named = tl.load(token + index)
     inside = (at >= 0) & (at < rows) & (named >= 0) & (named < vocab)
     place = logits + tl.where(inside, at, 0).to(tl.int64) * stride
-    peak, total = _peak(place, vocab, BLOCK)
+    peak, total = peak_of(place, vocab, BLOCK)
     # The sum holds exp(0) of the largest; only a row of nothing has less.
     below = tl.log(tl.maximum(total, 1.0))
-    value = _logits(place, tl.where(inside, named, 0), vocab)
+    value = load_logits(place, tl.where(inside, named, 0), vocab)
     tl.store(logprob + index, value - peak - below, mask=inside)
     bound = tl.full([], float("inf"), tl.float32)
     last = tl.full([], -1, tl.int32)

@@ -6,14 +6,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from aruntime_kernels.sample import (
-    _exponential,
-    exponential_of,
-    exponential_reference,
-    philox_reference,
-    sample_reference,
-    sample_triton,
-)
+from aruntime_kernels._draw import exponential, exponential_of, exponential_reference, philox_reference
+from aruntime_kernels.sample import sample_reference, sample_triton
 from kernels_house import DEVICE, draws, nan
 
 BOTH = pytest.mark.parametrize("operation", [sample_triton, sample_reference])
@@ -56,7 +50,7 @@ def test_the_variable_is_exponential_to_its_smallest_values() -> None:
 @triton.jit
 def _exponential_kernel(out, seed, position):
     token = tl.arange(0, 1024)[:, None] * 4 + tl.arange(0, 4)[None, :]
-    tl.store(out + token, _exponential(token, seed, position))
+    tl.store(out + token, exponential(token, seed, position))
 
 
 def test_the_kernel_has_the_variable_of_the_reference_over_its_whole_range() -> None:
