@@ -1,10 +1,10 @@
-"""How much one reads to follow one chat completion from the socket to the token and back.
+"""How much one reads to follow one chat completion from the ASGI scope to the token and back.
 
     python bench/path_length.py
 
-Counts the files of the way described in docs/ARCHITECTURE.md: whole files, every line. Goal: at most 15 files and 3,000
-lines. For comparison, the peers' ways (counted in their sources): mini-sglang 11 files / 1,751 lines, vLLM 17 / 25,344,
-SGLang 10 / 25,420.
+Counts the files of the way described in docs/ARCHITECTURE.md: whole files, every line; what lies between the socket and
+the scope is Hypercorn and aruntime/h2. Goal: at most 15 files and 3,000 lines. For comparison, the peers' ways (counted
+in their sources): mini-sglang 11 files / 1,751 lines, vLLM 17 / 25,344, SGLang 10 / 25,420.
 """
 
 from pathlib import Path
