@@ -127,10 +127,14 @@ class Server(TCPServer):
             await self.idle_task.restart(self._task_group, self._idle_timeout)
             await self.protocol.handle(RawData(begun))
             await self._read_data()
+            if self._rest is not None:  # the client has gone, and no request of its runs
+                self._rest.reschedule(self.loop.time())
 
     async def _idle_timeout(self) -> None:
         """Close a connection of HTTP/1.1 that rests for too long."""
         rest_s = self.limits.last_rest_s if self._leaving else self.config.keep_alive_timeout
+        if self.reader.at_eof():
+            rest_s = 0.0
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(rest_s) as self._rest:

@@ -236,6 +236,16 @@ async def test_http1_says_that_an_early_answer_ends_the_connection() -> None:
             writer.close()
 
 
+async def test_http1_whose_client_has_left_at_rest_is_closed_at_once() -> None:
+    async with served(echo, keep_alive_timeout=75.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nhi")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200")
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
 async def test_http1_that_does_not_read_is_given_up() -> None:
     told = asyncio.Event()
 
