@@ -22,15 +22,17 @@ from h2.errors import ErrorCodes
 from hypercorn.config import Config
 
 from aruntime.h2.limits import H2Limits
-from aruntime.h2.protocol import PREFACE, protocol, request_scope
+from aruntime.h2.protocol import PREFACE, are_trailers, protocol, request_scope
 from aruntime.h2.stream import Headers, Stream
-from aruntime.h2.trifles import Trifles, is_trifle
+from aruntime.h2.trifles import CONTINUATION, DATA, HEADERS, Trifles, price
 
 # ASGI's own types differ between hypercorn and everybody else.
 App = Callable[..., Awaitable[None]]
 
 _HEAD_BYTES = 9  # of a frame
+_END_HEADERS, _PADDED = 4, 8
 _UNREAD_BYTES_MAX = 256 << 10  # of frames that have not had their turn, before the socket waits too
+_UNSENT_BYTES_MAX = 256 << 10  # of what is said beside the answers, before no more frames are read
 _LOOKS = 8  # at those who wait, in the time that they may
 _LINGER_S = 1.0
 _CREDIT_BYTES = 16 << 10  # read, before the client hears of it: a quarter of the smallest window
@@ -48,10 +50,13 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._received = bytearray()  # frames that have not had their turn
         self._greeted = False
+        self._block_bytes = 0  # of the header block that has begun and not ended
+        self._part_s = 0.0  # since when a frame or a header block has not ended
         self._reading_later = self._deaf = False
         self._out: list[bytes] = []
         self._flushing = False
         self._full = False  # the transport takes no more for now
+        self._opened = False  # a window has grown
         self._streams: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}  # those with pending bytes, in turn
         self._frames_sent = 0
@@ -109,6 +114,8 @@ class Connection(asyncio.Protocol):
         """The network takes more."""
         self._full = False
         self._pump()
+        if self._deaf and not self._reading_later:
+            self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over, for every stream of it."""
@@ -133,6 +140,7 @@ class Connection(asyncio.Protocol):
         except h2.exceptions.ProtocolError as error:
             self._forget(stream, str(error))
             raise ConnectionResetError(str(error)) from None
+        self._frames_sent += 1
         self._control()
 
     def send_data(self, stream: Stream, data: bytes) -> None:
@@ -162,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._control()
         try:
             self._h2.end_stream(stream.id)
+            self._frames_sent += 1
             if not stream.whole:  # the rest of the request is not wanted (RFC 9113, 8.1)
                 self._h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)
         except h2.exceptions.ProtocolError:  # to h2 a connection is over once its client has said goodbye
@@ -195,25 +204,48 @@ class Connection(asyncio.Protocol):
     def _read(self) -> None:
         """Read some frames; if there are more, the others of the loop have their turn first."""
         self._reading_later = False
+        ended = False
+        turn_ends_s = self._loop.time() + self._limits.turn_s_max
         try:
-            for _ in range(self._limits.frames_a_turn):
-                if (size := self._frame_bytes()) == 0:
-                    break
+            while not self._is_mute() and (size := self._frame_bytes()):
                 frame = bytes(self._received[:size])
                 del self._received[:size]
                 for event in self._h2.receive_data(frame):
                     if (handle := _HANDLERS.get(type(event))) is not None:
                         handle(self, event)
-            else:
-                self._reading_later = True
-                self._loop.call_soon(self._read)
+                ended |= not self._block_bytes
+                if self._loop.time() > turn_ends_s:
+                    self._reading_later = True
+                    self._loop.call_soon(self._read)
+                    break
         except h2.exceptions.ProtocolError:  # h2 has written the GOAWAY that says why
             self._close()
             return
-        if self._deaf and len(self._received) <= _UNREAD_BYTES_MAX:
+        if self._opened:
+            self._opened = False
+            self._pump()
+        self._control()
+        self._mind_part(ended)
+        if self._deaf and len(self._received) <= _UNREAD_BYTES_MAX and not (self._closing or self._is_mute()):
             self._deaf = False
             self._transport.resume_reading()
-        self._control()
+
+    def _is_mute(self) -> bool:
+        """Whether a client is asked too much for what it hears: then what it says waits in its own hands."""
+        if not self._full or self._transport.get_write_buffer_size() <= _UNSENT_BYTES_MAX:
+            return False
+        if not self._deaf:
+            self._deaf = True
+            self._transport.pause_reading()
+        return True
+
+    def _mind_part(self, ended: bool) -> None:
+        """Watch a frame that has come in part, or a header block; `ended`: it is not the one that was watched."""
+        if not self._received and not self._block_bytes:
+            self._part_s = 0.0
+        elif ended or not self._part_s:
+            self._part_s = self._loop.time()
+            self._watch()
 
     def _frame_bytes(self) -> int:
         """Bytes of the next frame, 0 until all of it has come. A client that sends too many trifles is told to go."""
@@ -231,26 +263,47 @@ class Connection(asyncio.Protocol):
             return len(received)  # h2 says what is wrong with it
         if len(received) < _HEAD_BYTES + length:
             return 0
-        if is_trifle(received[3], length):
-            self._trifles.earn(self._frames_sent)
-            self._frames_sent = 0
-            if self._trifles.are_too_many(self._loop.time()):
-                self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
-                return 0
+        if self._is_too_much(received[3], received[4], length):
+            self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
+            return 0
         return _HEAD_BYTES + length
+
+    def _is_too_much(self, kind: int, flags: int, size: int) -> bool:
+        """Whether the next frame is one trifle too many, or makes a header block too long."""
+        received = self._received
+        if kind == DATA:
+            if int.from_bytes(received[5:9], "big") not in self._streams:
+                size = 0
+            elif flags & _PADDED and size:
+                size -= 1 + received[_HEAD_BYTES]
+        elif kind in (HEADERS, CONTINUATION):
+            self._block_bytes += _HEAD_BYTES + size
+            if self._block_bytes > self._config.h2_max_header_list_size:
+                return True
+            if flags & _END_HEADERS:
+                self._block_bytes = 0
+        if not (cost := price(kind, size)):
+            return False
+        self._trifles.earn(self._frames_sent)
+        self._frames_sent = 0
+        return self._trifles.are_too_many(cost, self._loop.time())
 
     def _request(self, event: h2.events.RequestReceived) -> None:
         stream_id = event.stream_id
-        if self._draining or len(self._streams) >= self._config.h2_max_concurrent_streams:
+        most = self._config.h2_max_concurrent_streams
+        # A stream that was reset is gone, its task not yet.
+        if self._draining or len(self._streams) >= most or len(self.tasks) >= 2 * most:
             self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             return
-        scope = request_scope(event.headers, self._scope)
+        scope = request_scope(event.headers, has_body=event.stream_ended is None, common=self._scope)
         if scope is None:
             self._h2.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         stream = Stream(self, stream_id, self._h2.streams[stream_id], scope, self._limits.pending_bytes_max)
         self._streams[stream_id] = stream
         self._stop_resting()
+        if event.stream_ended is None and (b"expect", b"100-continue") in scope["headers"]:
+            self._h2.send_headers(stream_id, [(b":status", b"100")])
         task = self._loop.create_task(self._run(stream))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -264,6 +317,10 @@ class Connection(asyncio.Protocol):
         if padding := event.flow_controlled_length - len(event.data):
             self.credit(stream, padding)
 
+    def _trailers(self, event: h2.events.TrailersReceived) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None and not are_trailers(event.headers):
+            self._reset(stream, ErrorCodes.PROTOCOL_ERROR, "the client's trailers are malformed")
+
     def _request_ended(self, event: h2.events.StreamEnded) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
             stream.put_end()
@@ -273,8 +330,7 @@ class Connection(asyncio.Protocol):
             self._forget(stream, "the client has reset the stream")
 
     def _window_opened(self, _event: h2.events.Event) -> None:
-        if self._blocked:
-            self._pump()
+        self._opened = True
 
     def _terminated(self, event: h2.events.ConnectionTerminated) -> None:
         if event.error_code == ErrorCodes.NO_ERROR:
@@ -429,17 +485,21 @@ class Connection(asyncio.Protocol):
         if self._full and self._full_s < too_old_s:
             self._transport.abort()
             return
+        if self._part_s and self._part_s < too_old_s:
+            self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
+            return
         if not self._full:
             for stream in [stream for stream in self._blocked.values() if stream.moved_s < too_old_s]:
                 stream.go("the client does not read", stalled=True)
                 self._reset(stream, ErrorCodes.CANCEL, stream.gone)
-        if self._full or self._blocked:
+        if self._full or self._blocked or self._part_s:
             self._watch()
 
 
 _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
     h2.events.RequestReceived: Connection._request,
     h2.events.DataReceived: Connection._data,
+    h2.events.TrailersReceived: Connection._trailers,
     h2.events.StreamEnded: Connection._request_ended,
     h2.events.StreamReset: Connection._reset_by_client,
     h2.events.WindowUpdated: Connection._window_opened,

@@ -2,16 +2,20 @@
 
 TLS, ALPN "h2" ───────────────────────┐
 the first bytes are HTTP/2's preface ─┴─► Connection
-anything else ──────────────────────────► Hypercorn's HTTP/1.1, mended
+a line that ends in HTTP/1.x ───────────► Hypercorn's HTTP/1.1, mended
+anything else, or one too many ─────────► closed without a word (RFC 9113, 3.4)
 """
 
 import asyncio
 import contextlib
+import re
+from collections import Counter
 from typing import Any, ClassVar, cast
 
 import hypercorn.asyncio.run
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
@@ -21,29 +25,36 @@ from aruntime.h2.http1 import Http1
 from aruntime.h2.limits import H2Limits
 from aruntime.h2.protocol import PREFACE
 
+_REQUEST_LINE = re.compile(rb"[^\n]* HTTP/1\.[0-9]\r?\n")
+
 
 class Server(TCPServer):
     """Serves one connection, as Hypercorn calls it."""
 
     limits: ClassVar[H2Limits] = H2Limits()
+    open: ClassVar[Counter[Config]] = Counter()  # connections of each listener, of either protocol
     _leaving = False
     _connection: Connection | None = None  # of HTTP/2
     _rest: asyncio.Timeout | None = None  # of HTTP/1.1, until its next request
 
     async def run(self) -> None:
         """Serve until the connection is closed and the application has done with it."""
+        self.open[self.config] += 1
         try:
+            if self.open[self.config] > self.limits.connections_max:
+                return
             tls = self.writer.get_extra_info("ssl_object")
             if tls is not None and tls.selected_alpn_protocol() == "h2":
                 return await self._serve_http2(b"", "https")
             begun = await self._first_bytes()
             if begun.startswith(PREFACE):
                 return await self._serve_http2(begun, "http" if tls is None else "https")
-            if begun:
+            if _REQUEST_LINE.match(begun) or len(begun) > self.config.h11_max_incomplete_size:
                 await self._serve_http1(begun, tls is not None)
         except OSError:
             pass
         finally:
+            self.open[self.config] -= 1
             if self._connection is None:  # else its transport has told the connection of its end, and not the writer
                 await self._close()
 
@@ -64,17 +75,22 @@ class Server(TCPServer):
             self._connection.drain()
 
     async def _first_bytes(self) -> bytes:
-        """What the client says first, until it is HTTP/2's preface or cannot become it; b"" when it says nothing."""
+        """What the client says first: HTTP/2's preface, a line, or more than a line may be; b"" if not in time."""
         begun = b""
         try:
             async with asyncio.timeout(self.limits.greeting_s_max):
-                while len(begun) < len(PREFACE) and PREFACE.startswith(begun):
+                while not self._suffices(begun):
                     if not (data := await self.reader.read(MAX_RECV)):
                         return b""
                     begun += data
         except TimeoutError:
             return b""
         return begun
+
+    def _suffices(self, begun: bytes) -> bool:
+        if PREFACE.startswith(begun[: len(PREFACE)]):
+            return len(begun) >= len(PREFACE)
+        return b"\n" in begun or len(begun) > self.config.h11_max_incomplete_size
 
     async def protocol_send(self, event: Event) -> None:
         """Send what HTTP/1.1 says. TimeoutError when the client does not read: it is given up."""
@@ -112,6 +128,7 @@ class Server(TCPServer):
         async with TaskGroup(self.loop) as self._task_group:
             common = self._scope("https" if ssl else "http")
             self.protocol = Http1(  # type: ignore[assignment]
+                self.limits,
                 self.app,
                 self.config,
                 self.context,

@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import h2.config
@@ -16,6 +17,7 @@ import h2.connection
 import h2.events
 import hypercorn.asyncio.run
 import pytest
+from certificates import Pair
 from h2.settings import SettingCodes, Settings
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.run import worker_serve
@@ -36,12 +38,18 @@ class Served:
     port: int
     config: Config
     stop: asyncio.Event
-    failed: list[str] = field(default_factory=list)
+    trust: ssl.SSLContext | None = None  # of those who come over TLS
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection, over TLS where that is served."""
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trust)
 
 
 @contextlib.asynccontextmanager
-async def served(app: App, limits: H2Limits | None = None, **settings: Any) -> AsyncIterator[Served]:
-    """Serve `app`; `settings` are Hypercorn's."""
+async def served(
+    app: App, limits: H2Limits | None = None, certificate: Pair | None = None, **settings: Any
+) -> AsyncIterator[Served]:
+    """Serve `app`, over TLS with a certificate; `settings` are Hypercorn's."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     config, stop = Config(), asyncio.Event()
@@ -49,11 +57,16 @@ async def served(app: App, limits: H2Limits | None = None, **settings: Any) -> A
     for name, value in settings.items():
         setattr(config, name, value)
     running = Served(listener.getsockname()[1], config, stop)
+    sockets = Sockets([], [listener], [])
+    if certificate is not None:
+        config.certfile, config.keyfile = map(str, certificate)
+        running.trust = ssl.create_default_context(cafile=config.certfile)
+        running.trust.set_alpn_protocols(["h2"])
+        sockets = Sockets([listener], [], [])
     with pytest.MonkeyPatch.context() as patch:
         if not STOCK:
             patch.setattr(hypercorn.asyncio.run, "TCPServer", Server)
             patch.setattr(Server, "limits", limits or H2Limits())
-        sockets = Sockets([], [listener], [])
         serving = asyncio.ensure_future(
             worker_serve(ASGIWrapper(_no_lifespan(app)), config, sockets=sockets, shutdown_trigger=stop.wait)
         )
@@ -107,7 +120,7 @@ class Client:
     @contextlib.asynccontextmanager
     async def to(cls, server: Served, *, reads: bool = True, window: int | None = None) -> AsyncIterator[Self]:
         """Connect. Without `reads` it gives no windows back; `window` is that of each stream."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        reader, writer = await server.connect()
         client = cls(reader, writer, reads=reads)
         if window is not None:
             client.h2.local_settings = Settings(client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window})
@@ -181,8 +194,3 @@ class Client:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         with contextlib.suppress(ConnectionError):
             await self.flush()
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame (RFC 9113, 4.1)."""
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload

@@ -9,7 +9,8 @@ import h2.events
 import pytest
 import uvloop
 from h2.errors import ErrorCodes
-from h2_house import Client, answer, echo, frame, read_all, served
+from h2_frames import frame
+from h2_house import Client, answer, echo, read_all, served
 
 from aruntime.h2.limits import H2Limits
 from aruntime.h2.stream import EXTENSION
