@@ -1,15 +1,29 @@
 """Processes die, by accident and by order; nobody hangs, nothing is left."""
 
+import itertools
 import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from e2e_server import Server, completion, events, h2c, is_alive, sockets, until
 from e2e_stream import Stream
+
+from aruntime.control.repository import publish
+
+
+@pytest.fixture(scope="module")
+def pairs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two front ends and two engines."""
+    folder = tmp_path_factory.mktemp("pairs")
+    publish(checkpoint, folder / "repository", "tiny")
+    (folder / "repository" / "tiny" / "model.toml").write_text("[limits]\nreplicas = 2\n")
+    with Server(folder / "repository", folder / "log", "--workers", "2") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +59,42 @@ def test_a_stopped_engine_is_seen_by_health(server: Server) -> None:
     until(server.is_ready)
 
 
-def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(repository: Path, tmp_path: Path) -> None:
-    with Server(repository, tmp_path / "log", "--workers", "2") as server:
-        at_rest = {pid: sockets(pid) for pid in server.front_ends()}
-        streams = []
-        while any(sockets(pid) == at_rest[pid] for pid in at_rest):  # until each front end has one
-            streams.append(Stream(h2c(server.url), 3000))
-            assert len(streams) < 30
-        killed, other = at_rest
-        (engine,) = server.engines()
-        held = len(os.listdir(f"/proc/{engine}/fd"))
-        os.kill(killed, signal.SIGKILL)
-        until(lambda: len(server.front_ends()) == 2 and killed not in server.front_ends(), 30)
-        assert other in server.front_ends()
-        for stream in streams:
-            stream.join(60)
-        assert any(stream.broken for stream in streams)
-        whole = [stream for stream in streams if not stream.broken]
-        assert whole
-        assert all(stream.last() == "[DONE]" for stream in whole)
-        until(lambda: server.metric("aruntime_sequences_in_flight") == 0)
-        until(lambda: server.metric("aruntime_blocks_free") == server.metric("aruntime_blocks"))
-        until(lambda: len(os.listdir(f"/proc/{engine}/fd")) == held)
-        for _ in range(4):
-            assert httpx.post(f"{server.url}/v1/completions", json=completion(3, stream=False)).status_code == 200
+def test_every_front_end_sends_to_every_engine(pairs: Server) -> None:
+    for other in pairs.front_ends():
+        os.kill(other, signal.SIGSTOP)  # so who connects now is not its
+        try:
+            streams = [Stream(h2c(pairs.url), 3000) for _ in range(2)]
+            for replica in ("0", "1"):
+                assert pairs.metric("aruntime_sequences_in_flight", replica=replica) == 1
+        finally:
+            os.kill(other, signal.SIGCONT)
+        assert [stream.last() for stream in streams] == ["[DONE]", "[DONE]"]
+
+
+def test_a_killed_front_end_harms_no_other_and_its_sequences_vanish(pairs: Server) -> None:
+    """Stock Hypercorn 0.18 (`hypercorn --workers 2`) ends all its workers then, and exits with status 0."""
+    at_rest = {pid: sockets(pid) for pid in pairs.front_ends()}
+    protocols = itertools.cycle([h2c, lambda url: httpx.Client(base_url=url, timeout=30)])
+    streams: list[Stream] = []
+    while any(sockets(pid) < at_rest[pid] + 2 for pid in at_rest):  # until each front end has some
+        streams.append(Stream(next(protocols)(pairs.url), 3000))
+        assert len(streams) < 30
+    killed, other = at_rest
+    held = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pairs.engines()}
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: len(pairs.front_ends()) == 2 and killed not in pairs.front_ends(), 30)
+    assert other in pairs.front_ends()
+    for stream in streams:
+        stream.join(60)
+    assert any(stream.broken for stream in streams)
+    whole = [stream for stream in streams if not stream.broken]
+    assert whole
+    assert all(stream.last() == "[DONE]" for stream in whole)
+    until(lambda: pairs.metric("aruntime_sequences_in_flight") == 0)
+    until(lambda: pairs.metric("aruntime_blocks_free") == pairs.metric("aruntime_blocks"))
+    until(lambda: {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in held} == held)
+    for _ in range(4):
+        assert httpx.post(f"{pairs.url}/v1/completions", json=completion(3, stream=False)).status_code == 200
 
 
 def test_a_term_lets_the_stream_end_answers_503_meanwhile_and_leaves_nothing(repository: Path, tmp_path: Path) -> None:
@@ -117,8 +143,6 @@ def test_nothing_outlives_a_killed_supervisor(repository: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_version_that_is_not_as_published_is_never_served(checkpoint: Path, tmp_path: Path, file: str) -> None:
-    from aruntime.control.repository import publish
-
     version = publish(checkpoint, tmp_path / "repository", "tiny")
     (version.folder / file).write_text("{}")
     with pytest.raises(AssertionError, match=f"{file} is not the file that was published"):
