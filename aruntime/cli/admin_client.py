@@ -94,6 +94,14 @@ class AdminClient:
         """pause, resume, promote or roll-back."""
         return await self._ask("POST", f"/admin/models/{model}/rollout/{to}")
 
+    async def front_ends(self) -> Answer:
+        """Their processes, and how far the last restart is."""
+        return await self._ask("GET", "/admin/front-ends")
+
+    async def restart_front_ends(self) -> Answer:
+        """Begin to replace them; how that stands."""
+        return await self._ask("POST", "/admin/front-ends/restart")
+
     async def audit(self, limit: int, before: int | None = None) -> list[Answer]:
         """The audit trail, the newest first."""
         query = f"?limit={limit}" + (f"&before={before}" if before is not None else "")

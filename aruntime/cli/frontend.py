@@ -3,6 +3,7 @@
 python -m aruntime.cli.frontend --public-fd N --admin-fd N --control-fd N [--answers F]
 
 hello ──► welcome ──► serve ──Drain or SIGTERM──► requests in flight end, new ones are answered 503 ──► leave
+                        └──replaced──► listens no more, and serves whom it has until they rest ──Drain, at half time──►
 """
 
 import argparse
@@ -91,7 +92,8 @@ class FrontEnd:
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._drain_by: asyncio.Future[float] = self._loop.create_future()
-        self._agent = Agent(self._on_drain, self._on_certificate)
+        self._replaced: asyncio.Future[float] = self._loop.create_future()
+        self._agent = Agent(self._on_drain, self._on_certificate, self._on_replaced)
         self._requests = OpenRequests()
         self._keeper: Keeper | None = None
         self._tls: ssl.SSLContext | None = None
@@ -105,9 +107,14 @@ class FrontEnd:
         self._loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
         await agent.join(Post.from_fd(self._options.control_fd))
         await self._listen()
+        agent.listens()
         lost = asyncio.create_task(agent.lost.wait())
         endings: list[asyncio.Future[Any]] = [self._drain_by, lost]
-        await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([self._replaced, *endings], return_when=asyncio.FIRST_COMPLETED)
+        if self._replaced.done():
+            leaving = asyncio.create_task(self._leave(self._replaced.result()))
+            await asyncio.wait([leaving, *endings], return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
         if self._drain_by.done():
             await self._until_answered(self._drain_by.result() + _LAST_WORDS_S)
         lost.cancel()
@@ -128,6 +135,16 @@ class FrontEnd:
         await self._public.listen(self._tls)
         await own.listen()
 
+    async def _leave(self, deadline_s: float) -> None:
+        """Let go of the connections as it suits them; of those that are left by half of the time, as at the end."""
+        half_s = (time.monotonic() + deadline_s) / 2
+        for listener in self._listeners:
+            listener.leave()
+        await asyncio.sleep(min(H2Limits().last_rest_s, half_s - time.monotonic()))  # some may still shake hands
+        for listener in self._listeners:
+            await listener.until_closed(half_s - time.monotonic())
+        self._agent.drain(deadline_s)
+
     async def _until_answered(self, deadline_s: float) -> None:
         await self._requests.until_none(deadline_s - time.monotonic())
         if self._keeper is not None:
@@ -138,6 +155,10 @@ class FrontEnd:
             self._drain_by.set_result(deadline_s)
             for listener in self._listeners:
                 listener.drain()
+
+    def _on_replaced(self, deadline_s: float) -> None:
+        if not self._replaced.done():
+            self._replaced.set_result(deadline_s)
 
     def _on_certificate(self, context: ssl.SSLContext) -> None:
         self._tls = context

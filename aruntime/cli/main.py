@@ -1,10 +1,10 @@
-"""The command line: `aruntime serve`, `models`, `tenants`, and for a running server `rollout` and `audit`."""
+"""The command line: `aruntime serve`, `models`, `tenants`; for a running server `rollout`, `front-ends`, `audit`."""
 
 import argparse
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from aruntime.cli import audit, models, rollout, serve, tenants
+from aruntime.cli import audit, front_ends, models, rollout, serve, tenants
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -12,7 +12,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="aruntime", description="A model-serving runtime for language models.")
     parser.add_argument("--version", action="version", version=f"aruntime {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (serve, models, tenants, rollout, audit):
+    for command in (serve, models, tenants, rollout, front_ends, audit):
         command.add_parser(commands)
     options = parser.parse_args(arguments)
     status: int = options.run(options)

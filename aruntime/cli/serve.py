@@ -15,6 +15,7 @@ from aruntime.base import log
 from aruntime.base.names import is_loopback
 from aruntime.cli.options import add_engine, add_repository, add_tenants, answers_path, at_least_one, port, settings
 from aruntime.control.certificate import Certificate
+from aruntime.control.front_ends import COUNT_MAX
 from aruntime.control.journal import JournalRefused
 from aruntime.control.launcher import LocalLauncher
 from aruntime.control.supervisor import Supervisor
@@ -37,7 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--admin-host", default="127.0.0.1", help="beyond loopback only with an admin key [%(default)s]"
     )
     parser.add_argument("--admin-port", type=port, metavar="N", help="[the public port + 1]")
-    parser.add_argument("--workers", type=at_least_one, default=1, metavar="N", help="front ends [%(default)s]")
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="front ends [%(default)s]")
     parser.add_argument("--certfile", type=Path, metavar="PEM", help="serve TLS on the public listener")
     parser.add_argument("--keyfile", type=Path, metavar="PEM", help="both are read again when they change")
     parser.add_argument(
@@ -49,6 +50,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--json", action="store_true", help="say that it is ready as one line of JSON")
     add_engine(parser)
     parser.set_defaults(run=run)
+
+
+def _workers(text: str) -> int:
+    count = at_least_one(text)
+    if count > COUNT_MAX:
+        raise argparse.ArgumentTypeError(f"want 1 to {COUNT_MAX}, got {text!r}")
+    return count
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from aruntime.base.errors import Draining, InvalidRequest, ModelNotFound, ModelNotReady
 from aruntime.control.catalog import Catalog
+from aruntime.control.front_ends import FRONT_ENDS, FrontEnds
 from aruntime.control.health import STABLE
 from aruntime.control.host import Host
 from aruntime.control.lives import NotPossible
@@ -23,16 +24,17 @@ from aruntime.wire import actions
 from aruntime.wire.actions import Action
 from aruntime.wire.control import VERSIONS_MAX
 
-_READS = (actions.Show, actions.ReadAudit)
+_READS = (actions.Show, actions.ReadAudit, actions.ShowFrontEnds)
 _REASON_CHARACTERS = 500
 
 
 class Actions:
-    """Acts on the models of a catalog."""
+    """Acts on the models of a catalog, and on the front ends, if they are this server's."""
 
-    def __init__(self, catalog: Catalog, host: Host) -> None:
+    def __init__(self, catalog: Catalog, host: Host, front_ends: FrontEnds | None = None) -> None:
         self._catalog = catalog
         self._host = host
+        self._front_ends = front_ends
         self._doers: dict[type, Callable[[Any, str], Awaitable[dict[str, Any]]]] = {
             actions.Show: self._show,
             actions.LoadVersion: self._load,
@@ -43,6 +45,8 @@ class Actions:
             actions.BeginRollout: self._begin_rollout,
             actions.SteerRollout: self._steer_rollout,
             actions.ReadAudit: self._read_audit,
+            actions.ShowFrontEnds: self._show_front_ends,
+            actions.RestartFrontEnds: self._restart_front_ends,
         }
 
     async def do(self, action: Action, *, actor: str, request_id: str = "") -> dict[str, Any]:
@@ -138,6 +142,20 @@ class Actions:
     async def _read_audit(self, action: actions.ReadAudit, _actor: str) -> dict[str, Any]:
         return {"audit": [asdict(entry) for entry in self._host.journal.audit(action.limit, action.before)]}
 
+    async def _show_front_ends(self, _action: actions.ShowFrontEnds, _actor: str) -> dict[str, Any]:
+        return self._own_front_ends.facts()
+
+    async def _restart_front_ends(self, _action: actions.RestartFrontEnds, actor: str) -> dict[str, Any]:
+        front_ends = self._own_front_ends
+        self._catalog.spawn(front_ends.restart(actor))
+        return front_ends.facts()
+
+    @property
+    def _own_front_ends(self) -> FrontEnds:
+        if self._front_ends is None:
+            raise InvalidRequest("the front ends were started by somebody else, who restarts them")
+        return self._front_ends
+
     def _model(self, name: str) -> Model:
         if name not in self._catalog.models:
             raise ModelNotFound(f"there is no model {name}", param="model")
@@ -160,6 +178,8 @@ def _short(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _subject(action: Action) -> str:
+    if isinstance(action, actions.RestartFrontEnds):
+        return FRONT_ENDS
     fields = action.model_dump(exclude={"kind"}, exclude_none=True)
     version = f"@{fields['version']}" if "version" in fields else ""
     rest = [f"{name} {fields[name]}" for name in ("label", "to") if name in fields]

@@ -33,6 +33,7 @@ from aruntime.wire.control import (
     Drain,
     Drained,
     Hello,
+    Listening,
     Message,
     ModelState,
     Outcome,
@@ -55,7 +56,8 @@ _LEAVE_S = 0.02
 class Agent:
     """Joins a supervisor over `post` and follows it. `on_drain(deadline_s)` is called when the server is to end.
 
-    `on_certificate(context)` is called when there is a certificate, before the welcome, and for each that follows it.
+    `on_certificate(context)` is called when there is a certificate, before the welcome, and for each that follows it;
+    `on_replaced(deadline_s)` when another front end has taken this one's place: it is to drain itself in time.
     `lost` is set when the supervisor is gone; `join` may then be called again with another one.
     """
 
@@ -63,13 +65,14 @@ class Agent:
         self,
         on_drain: Callable[[float], None] = lambda _: None,
         on_certificate: Callable[[ssl.SSLContext], None] = lambda _: None,
+        on_replaced: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._bell = create_bell()
         self.view = View(Door(self._bell, time.monotonic, random.SystemRandom()), time.monotonic)
         self.view.want = lambda model, version: self._say(Wanted(model=model, version=version))
         self.commands = Commands(self._say)
         self.lost = asyncio.Event()
-        self._on_drain, self._on_certificate = on_drain, on_certificate
+        self._on_drain, self._on_certificate, self._on_replaced = on_drain, on_certificate, on_replaced
         self._line: Line | None = None
         self._front_end = 0
         self._limit: asyncio.TimerHandle | None = None
@@ -90,6 +93,10 @@ class Agent:
             if self.lost.is_set():
                 raise ConnectionError("the supervisor hung up")
 
+    def listens(self) -> None:
+        """Say that connections are taken."""
+        self._say(Listening())
+
     async def settled(self, timeout_s: float) -> bool:
         """Wait until every model that must be is served or has failed. False: the supervisor is gone, or time is up."""
         with contextlib.suppress(TimeoutError):
@@ -103,6 +110,8 @@ class Agent:
         """Let nothing new in; at `deadline_s` of the monotonic clock end what is still in flight."""
         self.view.door.draining = True
         loop = asyncio.get_running_loop()
+        if self._limit is not None:
+            self._limit.cancel()
         self._limit = loop.call_later(deadline_s - time.monotonic(), self.view.door.close)
         self._on_drain(deadline_s)
 
@@ -152,8 +161,11 @@ class Agent:
                 if replica in self._joining:
                     self._joining.pop(replica).cancel()
                 self.view.withdraw(replica)
-            case Drain(deadline_s=deadline_s):
-                self.drain(deadline_s)
+            case Drain(deadline_s=deadline_s, replaced=replaced):
+                if replaced:
+                    self._on_replaced(deadline_s)
+                else:
+                    self.drain(deadline_s)
             case _:
                 _close(fds)
                 raise ValueError(f"a supervisor does not say {message.kind} to a front end")

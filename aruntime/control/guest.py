@@ -7,7 +7,7 @@ from aruntime.base import log
 from aruntime.control.line import Line
 from aruntime.control.switchboard import FrontEnd, Switchboard
 from aruntime.queue.post import Post
-from aruntime.wire.control import Act, Attached, Drained, Hello, Message, Refused, Retired, Wanted
+from aruntime.wire.control import Act, Attached, Drain, Drained, Hello, Listening, Message, Refused, Retired, Wanted
 
 
 class Guest:
@@ -36,12 +36,23 @@ class Guest:
         self._polite = False
         self.line = Line(post, self._on_message, self._ended)
 
+    @property
+    def serves(self) -> bool:
+        """Whether it listens, and sends to every replica that is ready."""
+        return self._front_end is not None and self._switchboard.serves(self._front_end)
+
+    def replace(self, deadline_s: float) -> None:
+        """Another serves in its place: have it leave as soon as that disturbs nobody."""
+        self.line.send(Drain(deadline_s=deadline_s, replaced=True))
+
     def _on_message(self, message: Message, fds: list[int]) -> None:
         front_end = self._front_end
         match message:
             case Hello() if front_end is None:
                 self._front_end = self._switchboard.join(self.line, fds[0])
                 self._on_hello(self)
+            case Listening() if front_end is not None:
+                self._switchboard.listens(front_end)
             case Attached(replica=replica, epoch=epoch) if front_end is not None:
                 self._switchboard.attached(front_end, replica, epoch)
             case Refused(replica=replica, epoch=epoch, reason=reason) if front_end is not None:

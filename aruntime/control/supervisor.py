@@ -20,6 +20,7 @@ from aruntime.base.errors import ModelNotReady, ServingError
 from aruntime.control.actions import Actions
 from aruntime.control.catalog import Catalog
 from aruntime.control.certificate import Certificate, CertificateRefused
+from aruntime.control.front_ends import LAST_WORDS_S, FrontEnds
 from aruntime.control.guest import Guest
 from aruntime.control.host import Host, Settings, VersionKey
 from aruntime.control.journal import Journal
@@ -36,8 +37,6 @@ from aruntime.wire.actions import decode_action
 from aruntime.wire.control import Act, Dependencies, Drain, Outcome, Wanted
 
 WATCH_S = 0.5
-# After the drain's limit a front end tells the clients what it cut short, and leaves.
-_LAST_WORDS_S = 4.0
 _ENGINE_STOP_S = 5.0
 
 
@@ -62,7 +61,7 @@ class Supervisor:
         self._settings = settings
         self._launcher = launcher
         self._on_ready, self._on_empty = on_ready, on_empty
-        self._workers: list[Worker] = []
+        self._front_ends: FrontEnds | None = None
         self._tenants, self._certificate = tenants or Tenants(), certificate or Certificate()
         self._switchboard = Switchboard(str(settings.repository), self._tenants, self._certificate, self._on_change)
         self._journal = Journal(settings.journal)
@@ -81,11 +80,7 @@ class Supervisor:
         if self._tenants.path is not None or self._certificate.given:
             loop.add_signal_handler(signal.SIGHUP, self._read_again)
         if command is not None:
-            self._workers = [
-                Worker(command, self._launcher, time.monotonic, self.admit, self._changed.set) for _ in range(workers)
-            ]
-        for worker in self._workers:
-            worker.start()
+            self._front_ends = self._start(command, workers)
         tasks = [asyncio.create_task(work) for work in (self._open(), self._watch())]
         for task in tasks:
             task.add_done_callback(self._on_done)
@@ -102,14 +97,24 @@ class Supervisor:
         self._stop.set()
         self._changed.set()
 
-    def admit(self, post: Post, kill: Callable[[], None]) -> None:
+    def admit(self, post: Post, kill: Callable[[], None]) -> Guest:
         """A front end has connected over `post`; `kill` ends its process."""
-        self.guests.add(Guest(post, self._switchboard, kill, self._on_hello, self._on_leave, self._on_wish))
+        guest = Guest(post, self._switchboard, kill, self._on_hello, self._on_leave, self._on_wish)
+        self.guests.add(guest)
+        return guest
 
     def ready_models(self) -> list[str]:
         """What is served now, as `name@version`."""
         replicas = self._switchboard.replicas.values()
         return [f"{replica.model}@{replica.version}" for replica in replicas if replica.life == "ready"]
+
+    def _start(self, command: Command, count: int) -> FrontEnds:
+        def new() -> Worker:
+            return Worker(command, self._launcher, time.monotonic, self.admit, self._changed.set)
+
+        front_ends = FrontEnds(new, count, self._until, self._journal, self._settings.drain_timeout_s)
+        front_ends.start()
+        return front_ends
 
     async def _open(self) -> None:
         """Find the models and load those that must be ready; what cannot be loaded says why."""
@@ -122,7 +127,7 @@ class Supervisor:
             log.error("repository.refused", reason=str(error))
             self._give_up()
             return
-        self._catalog, self._actions = catalog, Actions(catalog, host)
+        self._catalog, self._actions = catalog, Actions(catalog, host, self._front_ends)
         await catalog.start()
         self._on_change()
 
@@ -249,9 +254,9 @@ class Supervisor:
         if self._was_ready or self._catalog.pending:
             return
         if self._catalog.all_failed:
-            if self._workers:  # front ends that came by themselves stay, to say why
+            if self._front_ends is not None:  # front ends that came by themselves stay, to say why
                 self._give_up()
-        elif self._switchboard.is_settled(len(self._workers)):
+        elif self._switchboard.is_settled(len(self._front_ends or ())):
             self._was_ready = True
             self._on_ready()
 
@@ -267,12 +272,12 @@ class Supervisor:
             self._catalog.stop()
         self._drain_by_s = time.monotonic() + self._settings.drain_timeout_s
         log.info("server.draining", limit_s=self._settings.drain_timeout_s)
-        for worker in self._workers:
-            worker.stop()
+        if self._front_ends is not None:
+            self._front_ends.stop()
         self._switchboard.drain(self._drain_by_s)
-        await self._until(self._front_ends_gone, self._settings.drain_timeout_s + _LAST_WORDS_S)
-        for worker in self._workers:
-            worker.kill()
+        await self._until(self._front_ends_gone, self._settings.drain_timeout_s + LAST_WORDS_S)
+        if self._front_ends is not None:
+            self._front_ends.kill()
         for replica in self._switchboard.replicas.values():
             replica.stop()
         if not await self._until(self._engines_gone, _ENGINE_STOP_S):
@@ -288,7 +293,7 @@ class Supervisor:
         return not self.guests and self._workers_gone()
 
     def _workers_gone(self) -> bool:
-        return all(worker.child is None for worker in self._workers)
+        return self._front_ends is None or self._front_ends.gone
 
     def _engines_gone(self) -> bool:
         return all(replica.gone for replica in self._switchboard.replicas.values())

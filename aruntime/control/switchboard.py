@@ -66,6 +66,7 @@ class FrontEnd:
     number: int
     line: Line
     bell: int
+    listening: bool = False
     epochs: dict[int, int] = field(default_factory=dict)  # replica -> epoch of their channel
     attached: dict[int, int] = field(default_factory=dict)  # replica -> epoch that the front end has taken up
     retiring: set[int] = field(default_factory=set)  # replicas on which something of it may be left
@@ -185,6 +186,15 @@ class Switchboard:
                 front_end.retiring.discard(replica.number)
                 front_end.line.send(DetachReplica(replica=replica.number))
         self._has_changed()
+
+    def listens(self, front_end: FrontEnd) -> None:
+        """A front end takes connections."""
+        front_end.listening = True
+        self._has_changed()
+
+    def serves(self, front_end: FrontEnd) -> bool:
+        """Whether a front end takes connections and sends to every ready replica."""
+        return front_end.listening and set(front_end.attached) >= {replica.number for replica in self._ready()}
 
     def attached(self, front_end: FrontEnd, replica: int, epoch: int) -> None:
         """A front end has taken up its channel to a replica."""

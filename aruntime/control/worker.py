@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from aruntime.base import log
+from aruntime.control.guest import Guest
 from aruntime.control.launcher import Child, Launcher, describe
 from aruntime.queue.post import Post, pair
 
@@ -24,7 +26,8 @@ class Command:
 class Worker:
     """Keeps one front end running until told to stop.
 
-    `on_start(post, kill)` gets each process's control socket; `on_end()` is called when a process has ended.
+    `on_start(post, kill)` gets each process's control socket and returns its guest; `on_end()` is called when a process
+    has ended.
     """
 
     def __init__(
@@ -32,7 +35,7 @@ class Worker:
         command: Command,
         launcher: Launcher,
         clock: Callable[[], float],
-        on_start: Callable[[Post, Callable[[], None]], None],
+        on_start: Callable[[Post, Callable[[], None]], Guest],
         on_end: Callable[[], None],
     ) -> None:
         self.child: Child | None = None
@@ -41,6 +44,7 @@ class Worker:
         self._clock = clock
         self._on_start = on_start
         self._on_end = on_end
+        self._guest: Guest | None = None
         self._stopping = False
         self._deaths = 0
         self._since_s = 0.0
@@ -59,7 +63,20 @@ class Worker:
             self._ended,
         )
         theirs.close()
-        self._on_start(mine, child.kill)
+        self._guest = self._on_start(mine, child.kill)
+
+    @property
+    def state(self) -> Literal["starting", "serving", "draining"]:
+        """Whether it takes requests, does not yet, or does no more."""
+        if self._stopping:
+            return "draining"
+        return "serving" if self._guest is not None and self._guest.serves else "starting"
+
+    def replace(self, deadline_s: float) -> None:
+        """Another serves in its place: have the process leave, and do not start it again."""
+        self.stop()
+        if self._guest is not None:
+            self._guest.replace(deadline_s)
 
     def stop(self) -> None:
         """Do not start it again."""
@@ -78,5 +95,5 @@ class Worker:
             self._deaths += 1
             log.error("front_end.died", pid=self.child.pid, reason=f"it {describe(status)}", again_in_s=delay_s)
             asyncio.get_running_loop().call_later(delay_s, self.start)
-        self.child = None
+        self.child = self._guest = None
         self._on_end()

@@ -32,25 +32,28 @@ class Listener:
         self._config = config
         self._context = WorkerContext(None)
         self._server: asyncio.Server | None = None
+        self._turn = asyncio.Lock()
         self._leaving = False
         self._open: dict[asyncio.Task[Any], Server] = {}
 
     async def listen(self, tls: ssl.SSLContext | None = None) -> None:
         """Take connections, over TLS if it is given; called again, with another certificate from now on."""
-        before = self._server
-        seconds = self._config.ssl_handshake_timeout if tls is not None else None
-        self._server = await asyncio.start_server(
-            self._serve,
-            sock=self._socket.dup(),
-            backlog=self._config.backlog,
-            ssl=tls,
-            ssl_handshake_timeout=seconds,
-            ssl_shutdown_timeout=self._config.graceful_timeout if tls is not None else None,
-        )
-        if before is not None:
-            before.close()
-        if self._leaving:
-            self._server.close()
+        async with self._turn:
+            if self._leaving:
+                return
+            before = self._server
+            self._server = await asyncio.start_server(
+                self._serve,
+                sock=self._socket.dup(),
+                backlog=self._config.backlog,
+                ssl=tls,
+                ssl_handshake_timeout=self._config.ssl_handshake_timeout if tls is not None else None,
+                ssl_shutdown_timeout=self._config.graceful_timeout if tls is not None else None,
+            )
+            if before is not None:
+                before.close()
+            if self._leaving:
+                self._close()
 
     def leave(self) -> None:
         """Take no more connections; close those that are open once their answers are whole and they rest."""

@@ -5,6 +5,8 @@ POST /admin/models/{model}/load|unload|release    {"version": N}, where it may b
 PUT  /admin/models/{model}/labels/{label}         {"version": N}          DELETE: forget it
 POST /admin/models/{model}/rollout                {"version": N}: begin
 POST /admin/models/{model}/rollout/{to}           pause, resume, promote, roll-back
+GET  /admin/front-ends                            their processes, and how far the last restart is
+POST /admin/front-ends/restart                    begin to replace them one by one
 GET  /admin/audit?limit=N&before=ID               who did what
 
 A load is answered when the version is ready, an unload when it is gone; a client that leaves meanwhile stops neither.
@@ -58,6 +60,16 @@ async def audit(request: Request) -> Response:
     return await _act(request, "audit", {name: _integer(name, text) for name, text in request.query_params.items()})
 
 
+async def front_ends(request: Request) -> Response:
+    """The front ends and their last restart."""
+    return await _act(request, "front-ends")
+
+
+async def restart_front_ends(request: Request) -> Response:
+    """Begin to replace them."""
+    return await _act(request, "restart-front-ends", await _fields(request))
+
+
 ROUTES = [
     Route("/admin/models", show, methods=["GET"]),
     Route("/admin/models/{model}", show, methods=["GET"]),
@@ -68,6 +80,8 @@ ROUTES = [
     Route("/admin/models/{model}/labels/{label}", drop_label, methods=["DELETE"]),
     Route("/admin/models/{model}/rollout", begin_rollout, methods=["POST"]),
     Route("/admin/models/{model}/rollout/{to}", steer_rollout, methods=["POST"]),
+    Route("/admin/front-ends", front_ends, methods=["GET"]),
+    Route("/admin/front-ends/restart", restart_front_ends, methods=["POST"]),
     Route("/admin/audit", audit, methods=["GET"]),
 ]
 

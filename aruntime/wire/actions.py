@@ -94,9 +94,22 @@ class ReadAudit(_Action):
     before: Annotated[int, Field(ge=1)] | None = None
 
 
+class ShowFrontEnds(_Action):
+    """`{"front_ends": [{pid, state}], "restart": {count, replaced, state, reason}}`: of the last restart, if any."""
+
+    kind: Literal["front-ends"] = "front-ends"
+
+
+class RestartFrontEnds(_Action):
+    """Begin to replace the front ends one by one; answered at once, as `ShowFrontEnds` is."""
+
+    kind: Literal["restart-front-ends"] = "restart-front-ends"
+
+
 Action = (
     Show | LoadVersion | UnloadVersion | ReleaseVersion | SetLabel | DropLabel | BeginRollout | SteerRollout | ReadAudit
-)
+    | ShowFrontEnds | RestartFrontEnds
+)  # fmt: skip
 
 _ANY: TypeAdapter[Action] = TypeAdapter(Annotated[Action, Field(discriminator="kind")])
 

@@ -3,7 +3,7 @@
     supervisor -> engine      Load [table, engine bell] · AttachFrontEnd [channel, front end's bell] · DetachFrontEnd
                               SetTerms · SetBounds · Stop
     engine -> supervisor      Loaded · Ready · Failed
-    front end -> supervisor   Hello [front end's bell] · Attached · Refused · Drained
+    front end -> supervisor   Hello [front end's bell] · Listening · Attached · Refused · Drained
     supervisor -> front end   Welcome [ledger] · ModelState · ReplicaState · AttachReplica [channel, engine bell, table]
                               RetireReplica · DetachReplica · SetTenants [memory file with a TenantList] · Drain
                               SetCertificate [memory file with PEM] · Dependencies · Outcome [memory file with JSON]
@@ -162,10 +162,14 @@ class SetBounds(_Message):
 
 
 class Drain(_Message):
-    """Take no new work and finish what runs; at `deadline_s` of the monotonic clock give up the rest."""
+    """Take no new work and finish what runs; at `deadline_s` of the monotonic clock give up the rest.
+
+    A front end that is `replaced` stops listening, and answers whom it has for half of that time.
+    """
 
     kind: Literal["drain"] = "drain"
     deadline_s: FiniteFloat
+    replaced: bool = False
 
 
 class Stop(_Message):
@@ -205,6 +209,12 @@ class Failed(_Message):
 
     kind: Literal["failed"] = "failed"
     reason: Reason
+
+
+class Listening(_Message):
+    """The front end takes connections."""
+
+    kind: Literal["listening"] = "listening"
 
 
 class Drained(_Message):
@@ -437,7 +447,8 @@ class Probed(_Message):
 Message = (
     Load | AttachFrontEnd | DetachFrontEnd | SetTerms | SetBounds | Drain | Stop | Loaded | Ready | Failed | Drained
     | Hello | Welcome | SetTenants | SetCertificate | Dependencies | ModelState | ReplicaState | AttachReplica
-    | Attached | Refused | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared | Probe | Probed
+    | Listening | Attached | Refused | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared
+    | Probe | Probed
 )  # fmt: skip
 
 _LIST = TypeAdapter(TenantList)

@@ -46,6 +46,8 @@ class PlayedAdmin:
                     self.end_headers()
                     self.wfile.write(body)
 
+            do_POST = do_GET
+
             def log_message(self, *_: object) -> None:
                 return
 

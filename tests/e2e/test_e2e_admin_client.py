@@ -57,6 +57,19 @@ def test_a_key_that_no_header_can_hold_is_refused_and_never_shown(
     assert admin.asked == []
 
 
+def test_a_restart_that_fails_is_told_as_far_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [(0, "running", ""), (1, "running", ""), (1, "failed", "the new front end died")]
+    answers: list[Answer] = [
+        (200, {"front_ends": [], "restart": {"count": 2, "replaced": replaced, "state": state, "reason": reason}})
+        for replaced, state, reason in steps
+    ]
+    with PlayedAdmin([*answers[:1], (503, {"error": {"message": "draining", "code": "draining"}}), *answers]) as admin:
+        assert main(["front-ends", "restart", "--admin", admin.url]) == 1
+    told = capsys.readouterr()
+    assert told.out == "1 of 2 replaced\n"
+    assert told.err == "aruntime front-ends: 1 of 2 replaced, then it failed: the new front end died\n"
+
+
 @pytest.fixture
 def remove(checkpoint: Path, tmp_path: Path) -> Callable[[str], tuple[int, bool]]:
     """Ask for `tiny@1` to be removed; the status, and whether it is gone."""
