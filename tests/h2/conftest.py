@@ -1,21 +1,13 @@
 """Servers in clear text and over TLS, for what must be so on both."""
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from certificates import Pair, make_pair
-from h2_house import App, Served, served
+from h2_house import App, Serve, Served, served
 
 from aruntime.h2.limits import H2Limits
-
-
-class Serve(Protocol):
-    """`h2_house.served`, on one of the two."""
-
-    def __call__(
-        self, app: App, limits: H2Limits | None = None, **settings: Any
-    ) -> AbstractAsyncContextManager[Served]: ...
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import h2.config
 import h2.connection
@@ -43,6 +43,14 @@ class Served:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection, over TLS where that is served."""
         return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trust)
+
+
+class Serve(Protocol):
+    """`served`, in clear text or over TLS."""
+
+    def __call__(
+        self, app: App, limits: H2Limits | None = None, **settings: Any
+    ) -> contextlib.AbstractAsyncContextManager[Served]: ...
 
 
 @contextlib.asynccontextmanager

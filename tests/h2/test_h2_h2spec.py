@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from conftest import Serve
-from h2_house import answer, read_all
+from h2_house import Serve, answer, read_all
 
 pytestmark = pytest.mark.skipif(shutil.which("h2spec") is None, reason="there is no h2spec here")
 

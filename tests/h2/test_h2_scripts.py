@@ -8,7 +8,6 @@ from typing import Any
 
 import hpack
 import pytest
-from conftest import Serve
 from h2.errors import ErrorCodes
 from h2_frames import (
     ACK,
@@ -36,7 +35,7 @@ from h2_frames import (
     settings,
     window,
 )
-from h2_house import answer, read_all
+from h2_house import Serve, answer, read_all
 
 from aruntime.h2.limits import H2Limits
 
