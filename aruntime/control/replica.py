@@ -176,8 +176,11 @@ class Replica:
             self.engine.line.send(message, fds)
 
     def stop(self) -> None:
-        """Tell the engine to leave and do not start it again."""
-        self.send(Stop())
+        """Tell the engine to leave and do not start it again. One that does not listen yet has nothing to leave."""
+        if self.life in _TURNING:
+            self.send(Stop())
+        else:
+            self.kill()
         if self.life != "stopped":
             self._become("stopped", "the server stopped")
         self._cancel_probe()

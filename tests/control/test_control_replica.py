@@ -1,6 +1,7 @@
 """A replica is ready when its golden questions are answered: a fake engine, a fake or a real prober, real rings."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -89,6 +90,13 @@ async def test_it_is_ready_when_its_questions_are_answered(house: House) -> None
     await house.until("ready")
     assert house.lives == ["warming", "probing", "ready"]
     assert not house.replica.wrong
+
+
+async def test_an_engine_that_is_told_to_leave_while_it_loads_is_not_waited_for(house: House) -> None:
+    house.start()
+    house.replica.stop()
+    await until(lambda: house.replica.gone)
+    assert house.launcher.started[ENGINE][0]._process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
