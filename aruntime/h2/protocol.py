@@ -41,6 +41,7 @@ class _Protocol(H2Connection):
     still under way, while its windows go on opening (RFC 9113, 6.8).
     """
 
+    MAX_CLOSED_STREAMS = 1_024  # that are remembered with how they ended; 65,536 would be 7 MB of a connection
     _asked = 0
 
     @property

@@ -99,8 +99,9 @@ class _Body:
     async def discard(self, bytes_max: int, timeout_s: float) -> None:
         """Let the rest pass, after an answer that did not wait for it.
 
-        A stream of HTTP/2 that was closed before breaks its connection, all other streams with it (Hypercorn 0.18); a
-        connection of HTTP/1.1 would be closed, and whoever sends the next request on it has no answer.
+        A connection of HTTP/1.1 would be closed, and whoever sends the next request on it has no answer. A stream of
+        HTTP/2 would be reset with NO_ERROR, and httpx, if it is still sending, waits for a window until it times out;
+        stock Hypercorn 0.18 breaks the whole connection.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

@@ -176,7 +176,6 @@ ERRORS = {
         request(1) + window(1, MOST - 65_535) + settings((INITIAL_WINDOW, 65_536)),
         ErrorCodes.FLOW_CONTROL_ERROR,
     ),
-    "data beyond the window": (request(1) + 5 * data(1, bytes(16_384)), ErrorCodes.FLOW_CONTROL_ERROR),
     "padding that is all and more": (request(1) + data(1, b"\x05four", PADDED), ErrorCodes.PROTOCOL_ERROR),
     "another frame within headers": (request(1, flags=0) + frame(PING, 0, 0, bytes(8)), ErrorCodes.PROTOCOL_ERROR),
     "headers of another stream within headers": (request(1, flags=0) + get(3), ErrorCodes.PROTOCOL_ERROR),
