@@ -106,6 +106,7 @@ class FrontEnd:
         agent = self._agent
         self._loop.add_signal_handler(signal.SIGTERM, lambda: agent.drain(time.monotonic() + _DRAIN_S))
         await agent.join(Post.from_fd(self._options.control_fd))
+        await agent.taken_up()  # who connects may ask for any model that is ready
         await self._listen()
         agent.listens()
         lost = asyncio.create_task(agent.lost.wait())

@@ -33,6 +33,7 @@ from aruntime.wire.control import (
     Drain,
     Drained,
     Hello,
+    Introduced,
     Listening,
     Message,
     ModelState,
@@ -75,23 +76,29 @@ class Agent:
         self._on_drain, self._on_certificate, self._on_replaced = on_drain, on_certificate, on_replaced
         self._line: Line | None = None
         self._front_end = 0
+        self._introduced = False
         self._limit: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._joining: dict[int, asyncio.Task[None]] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
 
     async def join(self, post: Post) -> None:
-        """Say hello; returns when welcomed. ConnectionError when the supervisor hangs up instead."""
+        """Say hello; returns when introduced to all there is. ConnectionError when the supervisor hangs up instead."""
         self.lost.clear()
+        self._introduced = False
         self.commands.found()
         self.view.door.open()
         self._line = Line(post, self._on_message, self._on_end)
         self._line.send(Hello(pid=os.getpid()), (self._bell,))
-        while not self.view.supervised:
+        while not self._introduced:
             self._changed.clear()
             await self._changed.wait()
             if self.lost.is_set():
                 raise ConnectionError("the supervisor hung up")
+
+    async def taken_up(self) -> None:
+        """Wait until the channels that were offered so far are taken up, or refused."""
+        await asyncio.gather(*self._joining.values(), return_exceptions=True)
 
     def listens(self) -> None:
         """Say that connections are taken."""
@@ -132,6 +139,8 @@ class Agent:
                 _close(fds)
                 self.view.repository = repository
                 self.view.supervised = True
+            case Introduced():
+                self._introduced = True
             case SetTenants():
                 self._set_tenants(*fds)
             case SetCertificate():

@@ -38,6 +38,7 @@ from aruntime.wire.control import (
     DetachFrontEnd,
     DetachReplica,
     Drain,
+    Introduced,
     ModelState,
     ReplicaState,
     RetireReplica,
@@ -158,6 +159,7 @@ class Switchboard:
             line.send(_state(replica))
             if replica.life == "ready":
                 self._connect(front_end, replica)
+        line.send(Introduced())
         log.info("front_end.joined", front_end=number)
         return front_end
 

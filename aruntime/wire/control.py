@@ -6,7 +6,8 @@
     front end -> supervisor   Hello [front end's bell] · Listening · Attached · Refused · Drained
     supervisor -> front end   Welcome [ledger] · ModelState · ReplicaState · AttachReplica [channel, engine bell, table]
                               RetireReplica · DetachReplica · SetTenants [memory file with a TenantList] · Drain
-                              SetCertificate [memory file with PEM] · Dependencies · Outcome [memory file with JSON]
+                              Introduced · SetCertificate [memory file with PEM]
+                              Dependencies · Outcome [memory file with JSON]
     front end -> supervisor   Wanted · Retired · Act [memory file with an Action]
     supervisor -> prober      Probe [channel, engine bell, table, prober's bell]
     prober -> supervisor      Prepared · Probed
@@ -238,6 +239,12 @@ class Welcome(_Message):
     repository: Folder
 
 
+class Introduced(_Message):
+    """A front end that was welcomed has been told of every model and replica that there is."""
+
+    kind: Literal["introduced"] = "introduced"
+
+
 class SetTenants(_Message):
     """Everybody who may ask, in place of what was said before: all at once, and too long for a message."""
 
@@ -446,9 +453,9 @@ class Probed(_Message):
 
 Message = (
     Load | AttachFrontEnd | DetachFrontEnd | SetTerms | SetBounds | Drain | Stop | Loaded | Ready | Failed | Drained
-    | Hello | Welcome | SetTenants | SetCertificate | Dependencies | ModelState | ReplicaState | AttachReplica
-    | Listening | Attached | Refused | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome | Prepared
-    | Probe | Probed
+    | Hello | Welcome | Introduced | SetTenants | SetCertificate | Dependencies | ModelState | ReplicaState
+    | AttachReplica | Listening | Attached | Refused | RetireReplica | Retired | DetachReplica | Wanted | Act | Outcome
+    | Prepared | Probe | Probed
 )  # fmt: skip
 
 _LIST = TypeAdapter(TenantList)

@@ -34,6 +34,13 @@ async def test_a_front_end_gets_a_route_and_its_requests_are_answered(house: Hou
     assert [(entry.name, entry.version, entry.ready) for entry in agent.view.models()] == [("demo", 1, True)]
 
 
+async def test_a_front_end_that_comes_later_has_every_ready_model_before_it_listens(house: House) -> None:
+    await house.front_end()
+    late = await house.front_end(settled=False)
+    await late.taken_up()
+    assert await tokens_of(submit(late, SHORT)) == [0, 1, 2]
+
+
 async def test_names_that_are_not_there_are_not_found(house: House) -> None:
     agent = await house.front_end()
     assert agent.view.resolve(ModelRef("demo", version=1)).version == 1
