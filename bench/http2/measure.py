@@ -18,7 +18,7 @@ EVENTS_PER_S = STREAMS / STEP_S  # that 256 streams are due
 POSTERS = 16
 BODY = b'{"model": "demo", "prompt": "What is a canary rollout?", "max_tokens": 16, "temperature": 0.0}'
 _WHOLE = b"".join(EVENTS)
-_SETTLE_S = 0.4
+_SETTLE_S = 0.3
 _PATIENCE_S = 60.0
 
 
@@ -83,7 +83,7 @@ async def paced(
     answers = [EventsInOrder(_WHOLE, EVENT_BYTES, last_event) for _ in range(STREAMS)]
     for number, answer in enumerate(answers):
         connections[number % len(connections)].ask(path, answer)
-        await asyncio.sleep(random.random() * STEP_S / 8)  # a stream that keeps its own time begins at its own
+        await asyncio.sleep(random.random() * STEP_S / 16)  # a stream that keeps its own time begins at its own
     await asyncio.sleep(_SETTLE_S)
     cost = await cost_while(window_s, cpu_s, lambda: sum(answer.events for answer in answers), fault)
     connections[0].ask("/end", Whole(lambda _: None))
@@ -101,7 +101,7 @@ async def posts(
     fault: Fault,
 ) -> Cost:
     """A small POST on each connection, and the next one when it is answered."""
-    loop, until_s = asyncio.get_running_loop(), time.monotonic() + _SETTLE_S / 2 + window_s
+    loop, until_s = asyncio.get_running_loop(), time.monotonic() + _SETTLE_S + window_s
     count = 0
     idle = [loop.create_future() for _ in connections]
 
@@ -118,7 +118,7 @@ async def posts(
 
     for number in range(len(connections)):
         next_on(number)
-    await asyncio.sleep(_SETTLE_S / 2)
+    await asyncio.sleep(_SETTLE_S)
     cost = await cost_while(window_s, cpu_s, lambda: count, fault)
     await ended(idle, fault)
     return cost

@@ -30,7 +30,7 @@ from quick import ROOT, machine
 from servers import Certificate
 
 RESULTS = ROOT / "bench/results/http2.md"
-REPEATS, WINDOW_S = 3, 1.5
+REPEATS, WINDOW_S = 3, 1.2
 
 
 def measure(names: Sequence[str], repeats: int, window_s: float) -> Found:
