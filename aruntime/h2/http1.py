@@ -1,18 +1,21 @@
 """Hypercorn's HTTP/1.1, with what it leaves unsaid and without what it should not take."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import h11
-from hypercorn.events import Closed
+from hypercorn.events import Closed, RawData
 from hypercorn.events import Event as Received
 from hypercorn.protocol.events import Event, Response
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 
 from aruntime.h2.limits import H2Limits
+from aruntime.h2.stream import EXTENSION
 from aruntime.h2.trifles import DATA, Trifles, price
 
 # RFC 9112, 2.2 and 5.2: what others take for the end of a line or for the next one. Requests are smuggled with them.
@@ -26,11 +29,14 @@ class Http1(H11Protocol):
     So does every answer while `leaving()`: the next request is then another connection's.
 
     A request has so long for its headers. An upgrade to HTTP/2 is not offered (RFC 9113 has none): the answer is
-    HTTP/1.1's.
+    HTTP/1.1's. It is a `stream.Writer` for the application whose answer is under way.
     """
 
-    def __init__(self, limits: H2Limits, *connection: Any, leaving: Callable[[], bool]) -> None:
+    def __init__(
+        self, limits: H2Limits, transport: asyncio.Transport, *connection: Any, leaving: Callable[[], bool]
+    ) -> None:
         super().__init__(*connection)
+        self._transport = transport
         self._leaving = leaving
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -50,12 +56,30 @@ class Http1(H11Protocol):
                 self._limits.stall_s_max, self.task_group.spawn, self._refuse_the_slow
             )
 
+    def write(self, data: bytes) -> bool:
+        """Take a piece of the answer's body. False when its writer should wait: `drained`."""
+        self._strict.trifles.earn(1)
+        with contextlib.suppress(h11.LocalProtocolError):  # what the client says has broken the connection
+            framed = self.connection.send(h11.Data(data=data))
+            if framed and not self._transport.is_closing():
+                self._transport.write(framed)
+        return self._transport.get_write_buffer_size() <= self._limits.pending_bytes_max
+
+    async def drained(self) -> None:
+        """Wait until the network takes more. TimeoutError when the client does not read."""
+        await self.send(RawData(b""))
+
     async def stream_send(self, event: Event) -> None:
         """Send a part of an answer."""
         self._strict.trifles.earn(1)
         if isinstance(event, Response) and (self._leaving() or self.connection.their_state is h11.SEND_BODY):
             event = replace(event, headers=[*event.headers, (b"connection", b"close")])
         await super().stream_send(event)
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        await super()._create_stream(request)
+        if isinstance(self.stream, HTTPStream):
+            cast(dict[str, Any], self.stream.scope["extensions"])[EXTENSION] = self
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass

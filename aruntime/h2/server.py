@@ -129,6 +129,7 @@ class Server(TCPServer):
             common = self._scope("https" if ssl else "http")
             self.protocol = Http1(  # type: ignore[assignment]
                 self.limits,
+                cast(asyncio.Transport, self.writer.transport),
                 self.app,
                 self.config,
                 self.context,

@@ -28,7 +28,7 @@ class Carrier(Protocol):
 
 
 class Writer(Protocol):
-    """What an application writes to, once its answer has begun: a stream."""
+    """What an application writes to, once its answer has begun: a stream, or a connection of HTTP/1.1."""
 
     def write(self, data: bytes) -> bool: ...
     async def drained(self) -> None: ...
