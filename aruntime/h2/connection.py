@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._opened = False  # a window has grown
         self._streams: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}  # those with pending bytes, in turn
+        self._early: dict[int, Stream] = {}  # those that were answered before all of their request had come
         self._frames_sent = 0
         self._owed = 0  # bytes of bodies that were read, and not credited
         self._trifles = Trifles(limits.trifles_max, limits.trifles_per_s, self._loop.time())
@@ -86,6 +87,8 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Take no new requests; close when those that run have been answered."""
         self._draining = True
+        for stream in list(self._early.values()):
+            self._reset(stream, ErrorCodes.NO_ERROR)
         self._close_if_done()
 
     # What the transport calls.
@@ -127,6 +130,7 @@ class Connection(asyncio.Protocol):
             stream.go("the client has gone")
         self._streams.clear()
         self._blocked.clear()
+        self._early.clear()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -171,14 +175,17 @@ class Connection(asyncio.Protocol):
         try:
             self._h2.end_stream(stream.id)
             self._frames_sent += 1
-            if not stream.whole:  # the rest of the request is not wanted (RFC 9113, 8.1)
+            if self._draining and not stream.whole:
                 self._h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)
         except h2.exceptions.ProtocolError:  # to h2 a connection is over once its client has said goodbye
             self._out.append(b"\x00\x00\x00\x00\x01" + stream.id.to_bytes(4, "big"))
             self._flush_later()
         self._control()
         stream.end()
-        self._forget(stream)
+        if stream.whole or self._draining:
+            self._forget(stream)
+        else:
+            self._hear_out(stream)
 
     def credit(self, stream: Stream, size: int) -> None:
         """The application has read `size` bytes of a body: the client may send as many more."""
@@ -186,7 +193,7 @@ class Connection(asyncio.Protocol):
             return
         self._owe(size)
         stream.owed += size
-        if stream.owed >= _CREDIT_BYTES and not (stream.whole or stream.gone or stream.ended):
+        if stream.owed >= _CREDIT_BYTES and not (stream.whole or stream.gone):
             self._h2.increment_flow_control_window(stream.owed, stream.id)
             stream.owed = 0
             self._control()
@@ -310,8 +317,11 @@ class Connection(asyncio.Protocol):
 
     def _data(self, event: h2.events.DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
-        if stream is None:
+        if stream is None or (stream.ended and event.stream_ended):
             self._owe(event.flow_controlled_length)
+            return
+        if stream.ended:
+            self.credit(stream, event.flow_controlled_length)
             return
         stream.put(event.data)
         if padding := event.flow_controlled_length - len(event.data):
@@ -324,6 +334,8 @@ class Connection(asyncio.Protocol):
     def _request_ended(self, event: h2.events.StreamEnded) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
             stream.put_end()
+            if stream.ended:
+                self._forget(stream)
 
     def _reset_by_client(self, event: h2.events.StreamReset) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
@@ -414,7 +426,18 @@ class Connection(asyncio.Protocol):
             self.send_headers(stream, 500, [(b"content-length", b"0")])
             self.send_end(stream)
 
-    def _reset(self, stream: Stream, code: ErrorCodes, why: str) -> None:
+    def _hear_out(self, stream: Stream) -> None:
+        """Drop the rest of a request that was answered, for a while.
+
+        RFC 9113 (8.1) lets it be reset at once; but clients that are told so amid their body lose the answer: curl 7.88
+        fails, httpx waits for a window for ever.
+        """
+        stream.wait(self._loop.time())
+        self._early[stream.id] = stream
+        self.credit(stream, stream.drop_body())
+        self._watch()
+
+    def _reset(self, stream: Stream, code: ErrorCodes, why: str = "") -> None:
         with contextlib.suppress(h2.exceptions.ProtocolError):
             self._h2.reset_stream(stream.id, code)
         self._control()
@@ -425,6 +448,7 @@ class Connection(asyncio.Protocol):
         if self._streams.pop(stream.id, None) is None:
             return
         self._blocked.pop(stream.id, None)
+        self._early.pop(stream.id, None)
         if why:
             stream.go(why)
         self.credit(stream, stream.drop_body())
@@ -492,7 +516,9 @@ class Connection(asyncio.Protocol):
             for stream in [stream for stream in self._blocked.values() if stream.moved_s < too_old_s]:
                 stream.go("the client does not read", stalled=True)
                 self._reset(stream, ErrorCodes.CANCEL, stream.gone)
-        if self._full or self._blocked or self._part_s:
+        for stream in [stream for stream in self._early.values() if stream.moved_s < too_old_s]:
+            self._reset(stream, ErrorCodes.NO_ERROR)
+        if self._full or self._blocked or self._early or self._part_s:
             self._watch()
 
 

@@ -177,18 +177,48 @@ def test_clients_that_vanish_while_they_are_written_to_leave_no_error_behind() -
     assert not errors
 
 
-async def test_an_answer_before_the_request_s_end_resets_the_rest_without_an_error() -> None:
+async def test_a_request_that_was_answered_before_its_end_may_be_said_to_its_end() -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await answer(send, b"enough", 413)
 
     async with served(app) as server, Client.to(server) as client:
         stream = await client.ask("POST")
-        ended = await client.next(h2.events.StreamEnded, stream=stream)
-        assert ended.stream_id == stream
+        await client.next(h2.events.StreamEnded, stream=stream)
+        left = 300_000
+        while left:
+            if (room := min(client.h2.local_flow_control_window(stream), 16_384, left)) == 0:
+                await client.next(h2.events.WindowUpdated, stream=stream)
+                continue
+            left -= room
+            client.h2.send_data(stream, room * b"x", end_stream=left == 0)
+            await client.flush()
+        assert (await client.whole(stream))[0] == 413
+        assert (await client.whole(await client.ask()))[0] == 413
+
+
+async def test_what_is_said_after_the_answer_is_heard_for_the_stall_limit_and_then_reset_without_an_error() -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await answer(send, b"enough", 413)
+
+    async with served(app, H2Limits(stall_s_max=0.2)) as server, Client.to(server) as client:
+        stream = await client.ask("POST")
+        reset = await client.next(h2.events.StreamReset, stream=stream)
+        assert any(isinstance(event, h2.events.StreamEnded) for event in client.seen)
+        assert reset.error_code == ErrorCodes.NO_ERROR
+        assert (await client.whole(await client.ask()))[0] == 413
+
+
+async def test_a_drain_waits_for_no_more_of_a_request_that_was_answered() -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await answer(send, b"enough", 413)
+
+    async with served(app) as server, Client.to(server) as client:
+        stream = await client.ask("POST")
+        await client.next(h2.events.StreamEnded, stream=stream)
+        server.stop.set()
         reset = await client.next(h2.events.StreamReset, stream=stream)
         assert reset.error_code == ErrorCodes.NO_ERROR
-        client.h2.reset_stream  # noqa: B018
-        assert (await client.whole(await client.ask()))[0] == 413
+        await client.next(h2.events.ConnectionTerminated)
 
 
 async def test_hosts_that_differ_are_both_seen() -> None:
