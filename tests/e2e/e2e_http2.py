@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import h2.connection
 import h2.events
+from h2.config import H2Configuration
 from h2.settings import SettingCodes, Settings
 
 
@@ -18,7 +19,7 @@ class RawClient:
         parts = urlsplit(url)
         self._authority = parts.netloc
         self._socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
-        self._connection = h2.connection.H2Connection()
+        self._connection = h2.connection.H2Connection(H2Configuration(validate_outbound_headers=False))
         settings = {SettingCodes.INITIAL_WINDOW_SIZE: window}
         self.bodies: dict[int, bytes] = {}
         self._connection.local_settings = Settings(client=True, initial_values=settings)
@@ -35,12 +36,37 @@ class RawClient:
 
     def post(self, path: str, body: object) -> int:
         """Send a request; the stream's number."""
+        stream = self.begin(path)
+        self.send(stream, json.dumps(body).encode(), end=True)
+        return stream
+
+    def begin(self, path: str, *more: tuple[str, str]) -> int:
+        """Send a request's headers, and these besides; the stream's number."""
         stream = self._connection.get_next_available_stream_id()
         headers = {":method": "POST", ":scheme": "http", ":authority": self._authority, ":path": path}
-        self._connection.send_headers(stream, [*headers.items(), ("content-type", "application/json")])
-        self._connection.send_data(stream, json.dumps(body).encode(), end_stream=True)
+        self._connection.send_headers(stream, [*headers.items(), ("content-type", "application/json"), *more])
         self._flush()
         return stream
+
+    def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
+        """Send a piece of a request's body."""
+        self._connection.send_data(stream, data, end_stream=end)
+        self._flush()
+
+    def room(self, stream: int) -> int:
+        """How much of a body may be sent in one piece now."""
+        return min(self._connection.local_flow_control_window(stream), self._connection.max_outbound_frame_size)
+
+    def status(self, stream: int) -> int:
+        """Wait for an answer to end; its status."""
+        status = None
+        while True:
+            for event in self.hear():
+                if isinstance(event, h2.events.ResponseReceived) and event.stream_id == stream:
+                    status = int(dict(event.headers)[b":status"])
+                if isinstance(event, h2.events.StreamEnded) and event.stream_id == stream:
+                    assert status is not None
+                    return status
 
     def first_data(self, stream: int) -> bytes:
         """Wait for a piece of the answer's body."""
