@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -199,15 +201,15 @@ def compiled(launch: Launch, target: GPUTarget) -> Any:
     return triton.compile(ASTSource(launch.kernel, signature, constants, attributes), target, launch.options)
 
 
-def measure(name: str, launch: Launch, target: str, folder: Path) -> Resources:
-    """Compile one launch for one target."""
-    binary = compiled(launch, TARGETS[target])
+def measure(name: str, target: str, folder: Path) -> Resources:
+    """Compile one launch for one target; `folder` is for the compiler's own files."""
+    binary = compiled(every_launch()[name], TARGETS[target])
     shared = binary.metadata.shared
     if "amdgcn" in binary.asm:
         found = numbers(r"\.(\w+):\s+(\d+)\s*$", binary.asm["amdgcn"])
         spill_bytes = 4 * found["vgpr_spill_count"] + found["private_segment_fixed_size"]
         return Resources(name, target, found["vgpr_count"], shared, spill_bytes, found["sgpr_spill_count"])
-    path = folder / "kernel.cubin"
+    path = folder / f"{name}-{target}.cubin"
     path.write_bytes(binary.asm["cubin"])
     text = subprocess.run([INSPECT, "-res-usage", path], check=True, capture_output=True, text=True).stdout
     found = numbers(r"(REG|STACK|LOCAL):(\d+)", text)
@@ -219,12 +221,11 @@ def numbers(pattern: str, text: str) -> dict[str, int]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    wanted = [(name, target) for name in every_launch() for target in (["sm_90"] if name == "starved" else TARGETS)]
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor() as compilers:
         os.environ["TRITON_CACHE_DIR"] = folder
-        for name, launch in every_launch().items():
-            for target in ["sm_90"] if name == "starved" else TARGETS:
-                used = asdict(measure(name, launch, target, Path(folder)))
-                print(json.dumps(used) if "--json" in sys.argv else "  ".join(f"{k} {v}" for k, v in used.items()))
+        for used in map(asdict, compilers.map(measure, *zip(*wanted, strict=True), repeat(Path(folder)))):
+            print(json.dumps(used) if "--json" in sys.argv else "  ".join(f"{k} {v}" for k, v in used.items()))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 A failure says its seed and step; `simulate chaos SEED STEPS` replays it (docs/simulation.md).
 """
 
+import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,11 @@ def run(program: Path, *arguments: object, text: str = "") -> "subprocess.Comple
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(5))
 def test_a_million_steps_break_no_promise(simulate: Path, part: int) -> None:
-    for seed in range(part, SEEDS, 5):
-        ran = run(simulate, "chaos", seed, STEPS // SEEDS)
-        assert ran.returncode == 0, f"seed {seed}: {ran.stdout}{ran.stderr}"
+    with ThreadPoolExecutor(os.cpu_count()) as worlds:
+        seeds = range(part, SEEDS, 5)
+        runs = worlds.map(lambda seed: run(simulate, "chaos", seed, STEPS // SEEDS), seeds)
+        for seed, ran in zip(seeds, runs, strict=True):
+            assert ran.returncode == 0, f"seed {seed}: {ran.stdout}{ran.stderr}"
 
 
 def test_the_same_seed_gives_the_same_run(simulate: Path) -> None:
