@@ -1,12 +1,9 @@
 """One HTTP/2 connection: requests in, answers out, in one write a turn of the loop.
 
-    data_received ─► frames, a few a turn ─► h2 ─► events ─► streams ─► the application's tasks
-    Stream.send, Stream.write ─► DATA frames, while the windows have room ─┐
-                 what has none waits in its stream, each in turn           ├─► one write at the end of the turn
-    headers, settings, resets: written by h2 ──────────────────────────────┘
+    data_received ─► Frames, a few a turn ─► h2 ─► events ─► streams ─► the application's tasks
+    Stream.send, Stream.write ─► Outbox ─► one write at the end of the turn
 
-h2 keeps the states of the protocol and the flow-control windows; only the DATA frames of answers are made here, because
-that is what a server of streams does all day. There is no priority tree: RFC 9113 has none.
+h2 keeps the states of the protocol and the flow-control windows.
 """
 
 import asyncio
@@ -21,16 +18,15 @@ import h2.exceptions
 from h2.errors import ErrorCodes
 from hypercorn.config import Config
 
+from aruntime.h2.frames import Flood, Frames
 from aruntime.h2.limits import H2Limits
-from aruntime.h2.protocol import PREFACE, are_trailers, protocol, request_scope
+from aruntime.h2.outbox import Outbox
+from aruntime.h2.protocol import are_trailers, protocol, request_scope
 from aruntime.h2.stream import Headers, Stream
-from aruntime.h2.trifles import CONTINUATION, DATA, HEADERS, Trifles, price
 
 # ASGI's own types differ between hypercorn and everybody else.
 App = Callable[..., Awaitable[None]]
 
-_HEAD_BYTES = 9  # of a frame
-_END_HEADERS, _PADDED = 4, 8
 _UNREAD_BYTES_MAX = 256 << 10  # of frames that have not had their turn, before the socket waits too
 _UNSENT_BYTES_MAX = 256 << 10  # of what is said beside the answers, before no more frames are read
 _LOOKS = 8  # at those who wait, in the time that they may
@@ -48,30 +44,24 @@ class Connection(asyncio.Protocol):
         self._app, self._config, self._limits, self._scope = app, config, limits, scope
         self._h2 = protocol(config)
         self._transport: asyncio.Transport
-        self._received = bytearray()  # frames that have not had their turn
-        self._greeted = False
-        self._block_bytes = 0  # of the header block that has begun and not ended
+        self._streams: dict[int, Stream] = {}
+        self._frames = Frames(limits, config.h2_max_header_list_size, self._streams, self._loop.time())
+        self._outbox = Outbox(self._h2, self._watch, self.send_end)
+        self.send_data = self._outbox.data  # for the streams
         self._part_s = 0.0  # since when a frame or a header block has not ended
         self._reading_later = self._deaf = False
-        self._out: list[bytes] = []
-        self._flushing = False
-        self._full = False  # the transport takes no more for now
         self._opened = False  # a window has grown
-        self._streams: dict[int, Stream] = {}
-        self._blocked: dict[int, Stream] = {}  # those with pending bytes, in turn
         self._early: dict[int, Stream] = {}  # those that were answered before all of their request had come
-        self._frames_sent = 0
         self._owed = 0  # bytes of bodies that were read, and not credited
-        self._trifles = Trifles(limits.trifles_max, limits.trifles_per_s, self._loop.time())
         self._draining = self._leaving = False
         self._closing = False
-        self._full_s = 0.0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
 
     def start(self, transport: asyncio.Transport, received: bytes) -> None:
         """Take over a transport whose client has said `received` already."""
         self._transport = transport
+        self._outbox.open(transport)
         transport.set_protocol(self)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(max(0, self._limits.received_bytes_max - 65_535))
@@ -97,10 +87,10 @@ class Connection(asyncio.Protocol):
         """Bytes of the client. What is more than a few frames waits for the loop's next turns."""
         if self._closing:
             return
-        self._received += data
+        self._frames.put(data)
         if not self._reading_later:
             self._read()
-        elif len(self._received) > _UNREAD_BYTES_MAX:
+        elif len(self._frames) > _UNREAD_BYTES_MAX:
             self._deaf = True
             self._transport.pause_reading()
 
@@ -110,13 +100,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The network takes no more for now."""
-        self._full, self._full_s = True, self._loop.time()
-        self._watch()
+        self._outbox.pause()
 
     def resume_writing(self) -> None:
         """The network takes more."""
-        self._full = False
-        self._pump()
+        self._outbox.resume()
         if self._deaf and not self._reading_later:
             self._read()
 
@@ -125,11 +113,11 @@ class Connection(asyncio.Protocol):
         for timer in (self._rest_timer, self._watch_timer):
             if timer is not None:
                 timer.cancel()
-        self._received.clear()
+        self._frames.clear()
         for stream in list(self._streams.values()):
             stream.go("the client has gone")
         self._streams.clear()
-        self._blocked.clear()
+        self._outbox.waiting.clear()
         self._early.clear()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -144,43 +132,22 @@ class Connection(asyncio.Protocol):
         except h2.exceptions.ProtocolError as error:
             self._forget(stream, str(error))
             raise ConnectionResetError(str(error)) from None
-        self._frames_sent += 1
-        self._control()
-
-    def send_data(self, stream: Stream, data: bytes) -> None:
-        """Send a piece of an answer, or keep it until there is room."""
-        size = len(data)
-        if (
-            not stream.pending
-            and not self._full
-            and size <= stream.state.outbound_flow_control_window
-            and size <= self._h2.outbound_flow_control_window
-            and size <= self._h2.max_outbound_frame_size
-        ):
-            self._frame(stream, data, size)
-            return
-        if not stream.pending:
-            stream.wait(self._loop.time())
-            self._blocked[stream.id] = stream
-        stream.pending += data
-        self._pump()
-        if self._blocked:
-            self._watch()
+        self._frames.earn()
+        self._outbox.control()
 
     def send_end(self, stream: Stream) -> None:
         """END_STREAM, now or when all that is pending went out."""
         if stream.pending:
             return
-        self._control()
+        self._outbox.control()
         try:
             self._h2.end_stream(stream.id)
-            self._frames_sent += 1
+            self._frames.earn()
             if self._draining and not stream.whole:
                 self._h2.reset_stream(stream.id, ErrorCodes.NO_ERROR)
         except h2.exceptions.ProtocolError:  # to h2 a connection is over once its client has said goodbye
-            self._out.append(b"\x00\x00\x00\x00\x01" + stream.id.to_bytes(4, "big"))
-            self._flush_later()
-        self._control()
+            self._outbox.end_stream(stream.id)
+        self._outbox.control()
         stream.end()
         if stream.whole or self._draining:
             self._forget(stream)
@@ -196,7 +163,7 @@ class Connection(asyncio.Protocol):
         if stream.owed >= _CREDIT_BYTES and not (stream.whole or stream.gone):
             self._h2.increment_flow_control_window(stream.owed, stream.id)
             stream.owed = 0
-            self._control()
+            self._outbox.control()
 
     def _owe(self, size: int) -> None:
         """Give the connection's window back, in large pieces."""
@@ -204,42 +171,48 @@ class Connection(asyncio.Protocol):
         if self._owed >= _CREDIT_BYTES:
             self._h2.increment_flow_control_window(self._owed)
             self._owed = 0
-            self._control()
+            self._outbox.control()
 
     # Frames that come.
 
     def _read(self) -> None:
         """Read some frames; if there are more, the others of the loop have their turn first."""
-        self._reading_later = False
-        ended = False
-        turn_ends_s = self._loop.time() + self._limits.turn_s_max
+        self._reading_later = ended = False
+        greeted = self._frames.greeted
+        self._frames.earn(self._outbox.take_sent())
+        now_s = self._loop.time()
+        turn_ends_s = now_s + self._limits.turn_s_max
         try:
-            while not self._is_mute() and (size := self._frame_bytes()):
-                frame = bytes(self._received[:size])
-                del self._received[:size]
+            while not self._is_mute() and (frame := self._frames.next(self._h2.max_inbound_frame_size, now_s)):
                 for event in self._h2.receive_data(frame):
                     if (handle := _HANDLERS.get(type(event))) is not None:
                         handle(self, event)
-                ended |= not self._block_bytes
-                if self._loop.time() > turn_ends_s:
+                ended |= not self._frames.amid_headers
+                now_s = self._loop.time()
+                if now_s > turn_ends_s:
                     self._reading_later = True
                     self._loop.call_soon(self._read)
                     break
+        except Flood:
+            self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
+            return
         except h2.exceptions.ProtocolError:  # h2 has written the GOAWAY that says why
             self._close()
             return
+        if not greeted and self._frames.greeted and not self._streams:
+            self._rest(self._config.keep_alive_timeout)
         if self._opened:
             self._opened = False
-            self._pump()
-        self._control()
+            self._outbox.pump()
+        self._outbox.control()
         self._mind_part(ended)
-        if self._deaf and len(self._received) <= _UNREAD_BYTES_MAX and not (self._closing or self._is_mute()):
+        if self._deaf and len(self._frames) <= _UNREAD_BYTES_MAX and not (self._closing or self._is_mute()):
             self._deaf = False
             self._transport.resume_reading()
 
     def _is_mute(self) -> bool:
         """Whether a client is asked too much for what it hears: then what it says waits in its own hands."""
-        if not self._full or self._transport.get_write_buffer_size() <= _UNSENT_BYTES_MAX:
+        if not self._outbox.full_s or self._transport.get_write_buffer_size() <= _UNSENT_BYTES_MAX:
             return False
         if not self._deaf:
             self._deaf = True
@@ -248,52 +221,11 @@ class Connection(asyncio.Protocol):
 
     def _mind_part(self, ended: bool) -> None:
         """Watch a frame that has come in part, or a header block; `ended`: it is not the one that was watched."""
-        if not self._received and not self._block_bytes:
+        if not self._frames and not self._frames.amid_headers:
             self._part_s = 0.0
         elif ended or not self._part_s:
             self._part_s = self._loop.time()
             self._watch()
-
-    def _frame_bytes(self) -> int:
-        """Bytes of the next frame, 0 until all of it has come. A client that sends too many trifles is told to go."""
-        received = self._received
-        if not self._greeted:
-            if len(received) < len(PREFACE):
-                return 0
-            self._greeted = True
-            self._rest(self._config.keep_alive_timeout)
-            return len(PREFACE)
-        if len(received) < _HEAD_BYTES:
-            return 0
-        length = int.from_bytes(received[:3], "big")
-        if length > self._h2.max_inbound_frame_size:
-            return len(received)  # h2 says what is wrong with it
-        if len(received) < _HEAD_BYTES + length:
-            return 0
-        if self._is_too_much(received[3], received[4], length):
-            self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
-            return 0
-        return _HEAD_BYTES + length
-
-    def _is_too_much(self, kind: int, flags: int, size: int) -> bool:
-        """Whether the next frame is one trifle too many, or makes a header block too long."""
-        received = self._received
-        if kind == DATA:
-            if int.from_bytes(received[5:9], "big") not in self._streams:
-                size = 0
-            elif flags & _PADDED and size:
-                size -= 1 + received[_HEAD_BYTES]
-        elif kind in (HEADERS, CONTINUATION):
-            self._block_bytes += _HEAD_BYTES + size
-            if self._block_bytes > self._config.h2_max_header_list_size:
-                return True
-            if flags & _END_HEADERS:
-                self._block_bytes = 0
-        if not (cost := price(kind, size)):
-            return False
-        self._trifles.earn(self._frames_sent)
-        self._frames_sent = 0
-        return self._trifles.are_too_many(cost, self._loop.time())
 
     def _request(self, event: h2.events.RequestReceived) -> None:
         stream_id = event.stream_id
@@ -350,57 +282,6 @@ class Connection(asyncio.Protocol):
         else:
             self._close()
 
-    # Frames that go.
-
-    def _frame(self, stream: Stream, data: bytes, size: int) -> None:
-        """Send one DATA frame, for which there is room."""
-        self._h2.outbound_flow_control_window -= size
-        stream.state.outbound_flow_control_window -= size
-        self._frames_sent += 1
-        out = self._out
-        out.append(size.to_bytes(3, "big") + stream.head)
-        out.append(data)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _pump(self) -> None:
-        """Send what is pending as far as there is room, a frame of each stream in turn."""
-        moves = True
-        while moves and self._blocked and not self._full:
-            moves = False
-            for stream in list(self._blocked.values()):
-                window = min(stream.state.outbound_flow_control_window, self._h2.outbound_flow_control_window)
-                size = min(len(stream.pending), window, self._h2.max_outbound_frame_size)
-                if size <= 0:
-                    continue
-                moves = True
-                self._frame(stream, bytes(stream.pending[:size]), size)
-                del stream.pending[:size], self._blocked[stream.id]
-                if stream.pending:
-                    self._blocked[stream.id] = stream  # behind the others: the next window is theirs
-                elif stream.ending:
-                    self.send_end(stream)
-                stream.moved(size, self._loop.time())
-            self._flush()
-
-    def _control(self) -> None:
-        """Send what h2 has written, after all that was sent before it."""
-        if data := self._h2.data_to_send():
-            self._out.append(data)
-            self._flush_later()
-
-    def _flush_later(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if self._out and not (self._closing or self._transport.is_closing()):
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
     # Ends.
 
     async def _run(self, stream: Stream) -> None:
@@ -440,14 +321,14 @@ class Connection(asyncio.Protocol):
     def _reset(self, stream: Stream, code: ErrorCodes, why: str = "") -> None:
         with contextlib.suppress(h2.exceptions.ProtocolError):
             self._h2.reset_stream(stream.id, code)
-        self._control()
+        self._outbox.control()
         self._forget(stream, why)
 
     def _forget(self, stream: Stream, why: str = "") -> None:
         """The stream is over: its answer has ended, or nobody waits for it."""
         if self._streams.pop(stream.id, None) is None:
             return
-        self._blocked.pop(stream.id, None)
+        self._outbox.waiting.pop(stream.id, None)
         self._early.pop(stream.id, None)
         if why:
             stream.go(why)
@@ -469,10 +350,9 @@ class Connection(asyncio.Protocol):
         """Say no more, and listen a little: to close upon unread bytes would take the last words from the client."""
         if self._closing:
             return
-        self._control()
-        self._flush()
+        self._outbox.close()
         self._closing = True
-        self._received.clear()
+        self._frames.clear()
         if self._transport.is_closing():
             return
         if self._deaf:
@@ -506,19 +386,20 @@ class Connection(asyncio.Protocol):
         """End what has waited too long for the client: streams that it does not read, or all of it."""
         self._watch_timer = None
         too_old_s = self._loop.time() - self._limits.stall_s_max
-        if self._full and self._full_s < too_old_s:
+        full_s, waiting = self._outbox.full_s, self._outbox.waiting
+        if full_s and full_s < too_old_s:
             self._transport.abort()
             return
         if self._part_s and self._part_s < too_old_s:
             self._go_away(ErrorCodes.ENHANCE_YOUR_CALM)
             return
-        if not self._full:
-            for stream in [stream for stream in self._blocked.values() if stream.moved_s < too_old_s]:
+        if not full_s:
+            for stream in [stream for stream in waiting.values() if stream.moved_s < too_old_s]:
                 stream.go("the client does not read", stalled=True)
                 self._reset(stream, ErrorCodes.CANCEL, stream.gone)
         for stream in [stream for stream in self._early.values() if stream.moved_s < too_old_s]:
             self._reset(stream, ErrorCodes.NO_ERROR)
-        if self._full or self._blocked or self._early or self._part_s:
+        if full_s or waiting or self._early or self._part_s:
             self._watch()
 
 
