@@ -56,7 +56,7 @@ class Edge:
         ours = {"arrived_s": arrived_s, "request_id": request_id, "tenant": NOBODY, "count": self._count}
         scope["state"] = {**scope.get("state", {}), **ours}
         marks = [(name, request_id.encode()) for name in _id_headers(scope)]
-        body, started, lingers = _Body(receive), False, scope["http_version"] != "1.0"
+        body, started, lingers = _Body(receive), False, scope["http_version"] == "1.1"
 
         async def send_with_id(message: Message) -> None:
             nonlocal started, lingers
@@ -99,9 +99,8 @@ class _Body:
     async def discard(self, bytes_max: int, timeout_s: float) -> None:
         """Let the rest pass, after an answer that did not wait for it.
 
-        A connection of HTTP/1.1 would be closed, and whoever sends the next request on it has no answer. A stream of
-        HTTP/2 would be reset with NO_ERROR, and httpx, if it is still sending, waits for a window until it times out;
-        stock Hypercorn 0.18 breaks the whole connection.
+        A connection of HTTP/1.1 would be closed, and whoever is still sending has a reset in place of the answer. Over
+        HTTP/2 the connection does this by itself, and goes on (aruntime/h2).
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
