@@ -56,7 +56,8 @@ class Outbox:
             stream.wait(self._loop.time())
             self.waiting[stream.id] = stream
         stream.pending += data
-        self.pump()
+        if stream.state.outbound_flow_control_window > 0 and self._h2.outbound_flow_control_window > 0:
+            self.pump()  # else nothing can move: the others had their turn when they had a window
         if self.waiting:
             self._on_wait()
 

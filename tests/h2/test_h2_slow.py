@@ -28,6 +28,9 @@ from hypercorn.config import Config
 
 from aruntime.h2.connection import Connection
 from aruntime.h2.limits import H2Limits
+from aruntime.h2.outbox import Outbox
+from aruntime.h2.protocol import protocol
+from aruntime.h2.stream import Stream
 
 pytestmark = pytest.mark.timeout(60)
 STALL = H2Limits(stall_s_max=0.3)
@@ -205,6 +208,34 @@ async def test_who_does_not_hear_its_answers_is_not_listened_to() -> None:
     await asyncio.sleep(0)
     assert (transport.reads, pong in transport.written) == (True, True)
     connection.connection_lost(None)
+
+
+class Shut:
+    """A stream's window of nothing, and how often it was looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def outbound_flow_control_window(self) -> int:
+        self.looks += 1
+        return 0
+
+
+async def test_streams_without_a_window_cost_nothing_while_others_write() -> None:
+    def unused(*_: object) -> None:
+        pass
+
+    outbox = Outbox(protocol(Config()), unused, unused)
+    outbox.open(cast(asyncio.Transport, DeafTransport()))
+    window = Shut()
+    streams = [Stream(cast(Any, None), stream, window, {"extensions": {}}, 64 << 10) for stream in range(1, 201, 2)]
+    for stream in streams:
+        outbox.data(stream, b"a token")
+    window.looks = 0
+    for stream in streams:
+        outbox.data(stream, b"a token")
+    assert window.looks <= 2 * len(streams)
 
 
 async def test_a_request_that_reads_late_meets_a_bounded_number_of_others() -> None:
