@@ -37,16 +37,16 @@ async function ask(tokens, signal) {
 
 async function stream(tokens) {
   const reply = await window.ask(tokens);
-  const [reader, decoder, times] = [reply.body.getReader(), new TextDecoder(), []];
-  let text = '';
+  const [reader, decoder] = [reply.body.getReader(), new TextDecoder()];
+  let [text, pieces] = ['', 0];
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    times.push(performance.now());
+    pieces += 1;
     text += decoder.decode(value, { stream: true });
   }
   const { nextHopProtocol } = performance.getEntriesByType('resource').findLast((entry) => entry.name === reply.url);
-  return { protocol: nextHopProtocol, pieces: times.length, took: times.at(-1) - times[0], text };
+  return { protocol: nextHopProtocol, pieces, text };
 }
 
 async function begin() {
