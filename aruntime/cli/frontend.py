@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 import ssl
@@ -34,6 +35,8 @@ from aruntime.queue.post import Post
 _DRAIN_S = 30.0
 # After the limit: what is cut short is told to the clients.
 _LAST_WORDS_S = 1.0
+# Descriptors: the connections of two listeners; rings, files and sockets between processes.
+_FILES = 2 * H2Limits().connections_max + 1024
 # Connections at rest are closed at once when serving stops; others may be in their last write.
 _CLOSE_S = 1.0
 
@@ -178,6 +181,14 @@ def _inherited(fd: int) -> socket.socket:
     return listening
 
 
+def allow_files() -> None:
+    """Let this process have as many descriptors as its connections may want, if it may: many shells give 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main() -> int:
     """Run the front end on its inherited descriptors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,6 +198,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args()
     log.configure(options.log_level)
+    allow_files()
     gc.freeze()  # what was imported stays: it need not be looked through for garbage while streams wait
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt is the supervisor's to handle
     try:

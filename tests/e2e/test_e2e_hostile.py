@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,19 @@ def said(server: Server, words: bytes) -> bytes:
         while received := plain.recv(65_536):
             told += received
     return told
+
+
+def test_a_front_end_may_have_as_many_descriptors_as_connections() -> None:
+    lines = [
+        "import resource as r",
+        "from aruntime.cli.frontend import allow_files",
+        "hard = r.getrlimit(r.RLIMIT_NOFILE)[1]",
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, hard))",
+        "allow_files()",
+        "soft = r.getrlimit(r.RLIMIT_NOFILE)[0]",
+        "assert soft == hard or soft > 2 * 8_192, (soft, hard)",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=60)
 
 
 @pytest.mark.skipif(shutil.which("h2spec") is None, reason="there is no h2spec here")
