@@ -21,7 +21,7 @@ def pairs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A server with two front ends and two engines."""
     folder = tmp_path_factory.mktemp("pairs")
     publish(checkpoint, folder / "repository", "tiny")
-    (folder / "repository" / "tiny" / "model.toml").write_text("[limits]\nreplicas = 2\n")
+    (folder / "repository" / "tiny" / "model.toml").write_text("[limits]\nreplicas = 2\n[objectives]\nttft_s = 60.0\n")
     with Server(folder / "repository", folder / "log", "--workers", "2") as running:
         yield running
 

@@ -12,8 +12,10 @@ from e2e_server import Server, completion, events, h2c, sockets, until
 from e2e_stream import Stream
 
 from aruntime.cli.main import main
+from aruntime.control.repository import publish
 
 TOKENS = 2000
+PATIENT = "[objectives]\nttft_s = 60.0\n"  # however slow the machine is, nobody is refused for that
 
 
 class Asker(threading.Thread):
@@ -51,9 +53,11 @@ class Asker(threading.Thread):
 
 
 def test_a_restart_of_the_front_ends_is_noticed_by_nobody(
-    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Server(repository, tmp_path / "log", "--workers", "2") as server:
+    publish(checkpoint, tmp_path / "repository", "tiny")
+    (tmp_path / "repository" / "tiny" / "model.toml").write_text(PATIENT)
+    with Server(tmp_path / "repository", tmp_path / "log", "--workers", "2") as server:
 
         def http1() -> httpx.Client:
             return httpx.Client(base_url=server.url, timeout=30)
