@@ -10,7 +10,7 @@ from typing import Any, cast
 import h11
 from hypercorn.events import Closed, RawData
 from hypercorn.events import Event as Received
-from hypercorn.protocol.events import Event, Response
+from hypercorn.protocol.events import Event, Response, StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
@@ -69,9 +69,16 @@ class Http1(H11Protocol):
         """Wait until the network takes more. TimeoutError when the client does not read."""
         await self.send(RawData(b""))
 
+    @property
+    def amid_request(self) -> bool:
+        """Whether the client may still be sending a request that has its answer. One that was refused may not."""
+        return self.connection.their_state in (h11.SEND_BODY, h11.ERROR) and not (self._refused or self._strict.refused)
+
     async def stream_send(self, event: Event) -> None:
         """Send a part of an answer."""
         self._strict.trifles.earn(1)
+        if isinstance(event, StreamClosed):
+            self._drop_body()
         if isinstance(event, Response) and (self._leaving() or self.connection.their_state is h11.SEND_BODY):
             event = replace(event, headers=[*event.headers, (b"connection", b"close")])
         await super().stream_send(event)
@@ -80,6 +87,13 @@ class Http1(H11Protocol):
         await super()._create_stream(request)
         if isinstance(self.stream, HTTPStream):
             cast(dict[str, Any], self.stream.scope["extensions"])[EXTENSION] = self
+
+    def _drop_body(self) -> None:
+        """The application has ended: whoever waits to hand it more of a request waits no more."""
+        if isinstance(self.stream, HTTPStream):
+            queue = cast("asyncio.Queue[Any]", cast(Any, self.stream.app_put).__self__)
+            while not queue.empty():
+                queue.get_nowait()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
@@ -109,11 +123,11 @@ class _Strict(h11.Connection):
         super().__init__(h11.SERVER, head_bytes_max)
         self.trifles = Trifles(limits.trifles_max, limits.trifles_per_s, loop.time())
         self._loop = loop
-        self._refused = False
+        self.refused = False  # nothing more of what the client says is read
 
     def next_event(self) -> Any:
         """The next part of what the client says; RemoteProtocolError once, if it must not be said."""
-        if self._refused:
+        if self.refused:
             return h11.NEED_DATA
         if self.their_state is h11.IDLE and _ODD_LINE.search(self.trailing_data[0].partition(_HEAD_END)[0]):
             self._refuse("a line of the headers ends or goes on in an odd way", 400)
@@ -127,5 +141,5 @@ class _Strict(h11.Connection):
         return event
 
     def _refuse(self, why: str, status: int) -> None:
-        self._refused = True
+        self.refused = True
         raise h11.RemoteProtocolError(why, error_status_hint=status)

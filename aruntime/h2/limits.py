@@ -13,6 +13,7 @@ class H2Limits:
     stall_s_max: float = 30.0  # that a client may leave an answer, or a frame or headers that it has begun
     greeting_s_max: float = 10.0  # from the connection to the client's first words
     last_rest_s: float = 1.0  # of a connection without a request, once its process is to be replaced
+    linger_s_max: float = 5.0  # that a client of HTTP/1.1 may speak on after an answer amid its request
     turn_s_max: float = 0.002  # of reading frames, before others get their turn
     trifles_max: int = 2_000  # frames that do no work, at once
     trifles_per_s: float = 100.0  # and lasting

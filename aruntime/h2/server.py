@@ -102,6 +102,23 @@ class Server(TCPServer):
             await self.protocol.handle(Closed())
             raise
 
+    async def _close(self) -> None:
+        """Close a connection of HTTP/1.1. A client that was answered amid its request is let speak on for a while."""
+        transport = cast(asyncio.Transport, self.writer.transport)
+        protocol = cast(Any, getattr(self, "protocol", None))
+        if protocol is None or not protocol.amid_request or transport.is_closing() or not transport.can_write_eof():
+            return await super()._close()
+        heard = _Deaf(self.loop, transport.get_protocol())
+        transport.set_protocol(heard)
+        self.reader.feed_eof()
+        with contextlib.suppress(OSError, TimeoutError):
+            transport.write_eof()
+            if not transport.is_reading():
+                transport.resume_reading()
+            async with asyncio.timeout(self.limits.linger_s_max):
+                await heard.lost
+        await super()._close()
+
     async def _serve_http2(self, begun: bytes, scheme: str) -> None:
         connection = Connection(self.app, self.config, self.limits, self._scope(scheme))
         self.reader.feed_eof()  # what has come so far; the rest goes to the connection
@@ -171,6 +188,20 @@ class Server(TCPServer):
             "server": parse_socket_addr(own.family, own.getsockname()),
             "state": self.state,
         }
+
+
+class _Deaf(asyncio.Protocol):
+    """Hears nothing of what a client says: to close upon unread bytes would take the last answer from it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, before: asyncio.BaseProtocol) -> None:
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._before = before
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has closed; whoever heard it before wants to know that."""
+        self._before.connection_lost(exc)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
 
 def install() -> None:

@@ -274,6 +274,30 @@ async def test_http1_says_that_an_early_answer_ends_the_connection() -> None:
             writer.close()
 
 
+@pytest.mark.parametrize("read", [0, 1])
+async def test_http1_an_early_answer_reaches_a_client_that_sends_on_and_leaves_nothing_behind(read: int) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        for _ in range(read):
+            await receive()
+            await asyncio.sleep(0.1)  # meanwhile more comes than waits for an application
+        await answer(send, b"enough", 413)
+
+    async def send_on(writer: asyncio.StreamWriter) -> None:
+        for _ in range(200):
+            writer.write(65_536 * b"x")
+            await writer.drain()
+
+    async with served(app) as server:
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 99000000\r\n\r\n")
+            await asyncio.wait_for(send_on(writer), 10)
+            assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 413")
+            writer.close()
+        await asyncio.sleep(0.1)
+        assert len(asyncio.all_tasks()) < 10
+
+
 async def test_http1_whose_client_has_left_at_rest_is_closed_at_once() -> None:
     async with served(echo, keep_alive_timeout=75.0) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
