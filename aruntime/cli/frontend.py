@@ -199,7 +199,10 @@ def main() -> int:
     options = parser.parse_args()
     log.configure(options.log_level)
     allow_files()
-    gc.freeze()  # what was imported stays: it need not be looked through for garbage while streams wait
+    # What was imported stays: it need not be looked through for garbage while streams wait; and a step's few hundred
+    # objects are not yet garbage worth looking for.
+    gc.freeze()
+    gc.set_threshold(10_000)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt is the supervisor's to handle
     try:
         uvloop.run(_serve(options))
