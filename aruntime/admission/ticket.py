@@ -21,6 +21,7 @@ from aruntime.queue.steering import TOP_LOGPROBS_MAX
 _ANSWERS = (FinishReason.STOP, FinishReason.LENGTH)
 # Tokens of one choice that nobody has read yet, when it is paused. A reader takes all there is at once.
 PAUSE_TOKENS = 256
+_NO_ALTERNATIVES: list[tuple[int, float]] = []  # one for all tokens that have none
 
 
 class Sequences(Protocol):
@@ -130,7 +131,7 @@ class Ticket:
         if token >= 0:
             output.token_ids.append(token)
             output.logprobs.append(logprob)
-            output.alternatives.append(told.alternatives if told else [])
+            output.alternatives.append(told.alternatives if told else _NO_ALTERNATIVES)
         if told:
             output.prompt += told.prompt
         if finish:

@@ -138,7 +138,8 @@ class Generation(Admitted):
 
         Then wait for it: meanwhile nobody reads the ticket, which pauses its choices.
         """
-        await self._ticket.pour(lambda output: writer.write(self._event(output)))
+        write, event = writer.write, self._event
+        await self._ticket.pour(lambda output: write(event(output)))
         await writer.drained()
 
     async def _collect_to(self, send: Send) -> str:

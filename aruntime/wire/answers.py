@@ -130,9 +130,9 @@ class Answer(AnswerShape):
 
     def add(self, choice: int, said: Said) -> bytes:
         """What is new of a choice."""
-        if said.tokens or any(not isinstance(part, Text) for part in said.parts):
+        if len(said.parts) != 1 or said.tokens or not isinstance(part := said.parts[0], Text):
             return self._add_more(choice, said)
-        return self._before_text[choice] + orjson.dumps(said.text) + self._after_text
+        return self._before_text[choice] + orjson.dumps(part.text) + self._after_text
 
     def end(self, choice: int, finish: Finish) -> bytes:
         """The last event of a choice."""
