@@ -286,6 +286,8 @@ class Connection(asyncio.Protocol):
 
     async def _run(self, stream: Stream) -> None:
         """Have the application answer one request."""
+        if stream.gone:  # reset in the same breath
+            return
         begun_s, log = time(), cast(Any, self._config.log)
         spawn = partial(self._loop.run_in_executor, None)
         try:

@@ -177,6 +177,23 @@ def test_clients_that_vanish_while_they_are_written_to_leave_no_error_behind() -
     assert not errors
 
 
+async def test_a_request_that_is_reset_in_the_same_breath_is_never_begun() -> None:
+    begun: list[str] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await answer(send)
+
+    async with served(app) as server, Client.to(server) as client:
+        for _ in range(5):
+            stream = client.h2.get_next_available_stream_id()
+            fields = [(":method", "GET"), (":scheme", "http"), (":authority", "here"), (":path", "/reset")]
+            client.h2.send_headers(stream, fields, end_stream=True)
+            client.h2.reset_stream(stream)
+        assert (await client.whole(await client.ask(path="/wanted")))[0] == 200
+        assert begun == ["/wanted"]
+
+
 async def test_a_request_that_was_answered_before_its_end_may_be_said_to_its_end() -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await answer(send, b"enough", 413)
