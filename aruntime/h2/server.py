@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 import hypercorn.asyncio.run
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.config import Config
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
@@ -32,16 +32,16 @@ class Server(TCPServer):
     """Serves one connection, as Hypercorn calls it."""
 
     limits: ClassVar[H2Limits] = H2Limits()
-    open: ClassVar[Counter[Config]] = Counter()  # connections of each listener, of either protocol
+    open: ClassVar[Counter[WorkerContext]] = Counter()  # connections of each listener, of either protocol
     _leaving = False
     _connection: Connection | None = None  # of HTTP/2
     _rest: asyncio.Timeout | None = None  # of HTTP/1.1, until its next request
 
     async def run(self) -> None:
         """Serve until the connection is closed and the application has done with it."""
-        self.open[self.config] += 1
+        self.open[self.context] += 1
         try:
-            if self.open[self.config] > self.limits.connections_max:
+            if self.open[self.context] > self.limits.connections_max:
                 return
             tls = self.writer.get_extra_info("ssl_object")
             if tls is not None and tls.selected_alpn_protocol() == "h2":
@@ -54,7 +54,7 @@ class Server(TCPServer):
         except OSError:
             pass
         finally:
-            self.open[self.config] -= 1
+            self.open[self.context] -= 1
             if self._connection is None:  # else its transport has told the connection of its end, and not the writer
                 await self._close()
 

@@ -104,6 +104,17 @@ async def test_those_who_share_its_socket_take_what_comes() -> None:
                 assert await client.whole(await client.ask("POST", body=b"hello")) == (200, b"hello")
 
 
+async def test_a_listener_that_is_full_leaves_room_at_another_with_the_same_settings() -> None:
+    limits = H2Limits(connections_max=1)
+    async with shared(echo, limits) as public, shared(echo, limits) as admin:
+        admin.config = public.config  # as those of one front end have
+        await public.listener()
+        await admin.listener()
+        async with Client.to(public.served) as one, Client.to(admin.served) as other:
+            for client in (one, other):
+                assert await client.whole(await client.ask("POST", body=b"here")) == (200, b"here")
+
+
 async def test_a_connection_of_http1_ends_with_its_next_answer_or_after_a_little_rest() -> None:
     async with shared(echo, H2Limits(last_rest_s=0.2)) as room:
         leaving = await room.listener()
